@@ -1,0 +1,175 @@
+"""The release bundle: everything a run is executed with, validated and hashed. See docs/reference/bundle.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
+ProviderName = Literal["scripted", "replay", "openai", "anthropic", "openai-compatible"]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Price(Part):
+    """USD per million tokens; set it for endpoints that no public price list knows."""
+
+    input_usd: Decimal = Field(ge=0)
+    cached_input_usd: Decimal | None = Field(None, ge=0)
+    output_usd: Decimal = Field(ge=0)
+
+
+class ModelSpec(Part):
+    provider: ProviderName
+    name: str = Field(min_length=1, max_length=120)
+    base_url: str | None = Field(None, description="Only for openai-compatible: http://127.0.0.1:11434/v1")
+    api_key_variable: str | None = Field(None, description="Name of the environment variable with the key")
+    parameters: dict[str, Any] = Field({}, description="temperature, max_tokens, top_p, seed, ...")
+    timeout_s: float = Field(60, gt=0, le=600)
+    price: Price | None = None
+
+    @model_validator(mode="after")
+    def _base_url_fits(self) -> ModelSpec:
+        if (self.provider == "openai-compatible") != bool(self.base_url):
+            raise ValueError(f"base_url belongs to provider openai-compatible, and only there (got {self.provider})")
+        return self
+
+
+Effect = Literal["read", "write", "egress", "destructive"]
+Retry = Literal["read", "idempotent", "transactional", "unsafe"]
+ArgumentClass = Literal["destination", "amount", "commitment", "target", "label", "content", "free"]
+
+
+class ToolManifest(Part):
+    """What is known of a tool. Whatever is left out counts as the riskiest: egress, untrusted, unsafe to repeat."""
+
+    name: Name
+    description: str = Field("", max_length=4000)
+    parameters: dict[str, Any] = Field({}, description="JSON schema of the arguments, as shown to the model")
+    effect: Effect = "egress"
+    output_trust: Literal["trusted", "untrusted"] = "untrusted"
+    output_secret: bool = False
+    retry: Retry = "unsafe"
+    arguments: dict[str, ArgumentClass] = Field({}, description="Class of each argument; unnamed ones are sensitive")
+    scope: str = Field("", max_length=80, description="Scope the principal needs, e.g. refunds:write")
+    timeout_s: float = Field(30, gt=0, le=3600)
+    output_cap_bytes: int = Field(200_000, gt=0, le=50_000_000)
+    is_retrieval: bool = False
+    hands_off: bool = Field(False, description="A successful call ends the run as escalated")
+    moves_money: bool = False
+    labelled: bool = Field(True, description="False when nobody has reviewed these labels")
+    title: str = Field("", max_length=200, description="Sentence for people: Refund ${amount} for order {order_id}")
+
+    @property
+    def is_write(self) -> bool:
+        return self.effect != "read"
+
+
+class Budgets(Part):
+    """Hard limits of one run. Time is working time: waiting for a person does not count."""
+
+    max_steps: int = Field(40, gt=0, le=10_000)
+    max_tool_calls: int = Field(20, ge=0, le=5_000)
+    max_tokens: int = Field(200_000, gt=0)
+    max_cost_usd: Decimal = Field(Decimal("1.00"), ge=0)
+    max_seconds: int = Field(600, gt=0, le=86_400)
+    max_approvals: int = Field(5, ge=0, le=100)
+    max_repeats: int = Field(3, gt=0, le=100, description="Identical calls (tool and arguments) before the loop guard")
+    max_model_attempts: int = Field(4, gt=0, le=20)
+
+
+class Condition(Part):
+    """One comparison over the call's arguments: `amount gt 100`."""
+
+    argument: str = Field(min_length=1, max_length=80)
+    op: Literal["gt", "ge", "lt", "le", "eq", "ne", "in", "not_in", "present", "absent"]
+    value: Any = None
+
+
+class Rule(Part):
+    """A policy rule of the operator: when every condition holds, allow, refuse or ask a person."""
+
+    id: Name
+    version: str = Field("1", max_length=20)
+    tool: Name
+    when: list[Condition] = []
+    then: Literal["allow", "ask", "refuse"]
+    reason: str = Field(min_length=1, max_length=500)
+    risk: Literal["low", "medium", "high"] = "medium"
+    due_minutes: int = Field(60, gt=0, le=60 * 24 * 14)
+    four_eyes: bool = False
+
+
+class Guardrail(Part):
+    """A check an operator configures. `check` names one of the built-in checks."""
+
+    id: Name
+    version: str = Field("1", max_length=20)
+    on: Literal["input", "output"]
+    check: Literal["length", "hidden_characters", "secrets", "banned_phrases", "grounded_figures"]
+    settings: dict[str, Any] = {}
+    then: Literal["flag", "refuse", "escalate"] = "refuse"
+
+
+class Retrieval(Part):
+    index: Name
+    version: str = Field(max_length=40)
+
+
+class RollbackOn(Part):
+    unsafe_action_rate: Decimal | None = Field(Decimal("0.001"), ge=0, le=1)
+    task_success_drop: Decimal | None = Field(Decimal("0.05"), ge=0, le=1)
+    latency_increase: Decimal | None = Field(None, ge=0)
+    cost_increase: Decimal | None = Field(None, ge=0)
+
+
+class Bundle(Part):
+    """An immutable release. What the worker loads is exactly this."""
+
+    version: Name
+    model: ModelSpec
+    fallback_model: ModelSpec | None = None
+    instructions: str = Field(max_length=100_000)
+    tools: list[ToolManifest] = []
+    write_tools_enabled: bool = True
+    budgets: Budgets = Budgets()
+    rules: list[Rule] = []
+    guardrails: list[Guardrail] = []
+    retrieval: Retrieval | None = None
+    memory_schema_version: int = Field(1, ge=1)
+    force_human_review: bool = False
+    approval_minutes: int = Field(60, gt=0, le=60 * 24 * 14, description="Deadline of approvals without a rule")
+    verification: Literal["none", "grounded_figures"] = "none"
+    code_revision: str = Field("", max_length=80)
+    rollback_on: RollbackOn = RollbackOn()
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Bundle:
+        names = [tool.name for tool in self.tools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tools are listed twice: {', '.join(twice)}")
+        unknown = sorted({rule.tool for rule in self.rules} - set(names))
+        if unknown:
+            raise ValueError(f"rules name tools that the release does not have: {', '.join(unknown)}")
+        return self
+
+    @property
+    def toolset(self) -> dict[str, ToolManifest]:
+        return {tool.name: tool for tool in self.tools}
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the text that digests are taken over."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(bundle: Bundle) -> str:
+    """SHA-256 of the canonical bundle, hexadecimal."""
+    return hashlib.sha256(canonical(bundle.model_dump(mode="json")).encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""The verbs of agents and releases: register, create, activate."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+from pydantic import ValidationError
+
+from console import audit, live, problems
+from console.actors import Actor
+from console.models import User
+from releases import bundles
+from releases.models import Activation, Agent, Release
+
+
+@transaction.atomic
+def register_agent(slug: str, name: str, *, by: Actor, owner: User | None = None, description: str = "") -> Agent:
+    """Make an agent known. Registering it again changes nothing."""
+    agent, made = Agent.objects.get_or_create(
+        slug=slug, defaults={"name": name, "owner": owner, "description": description}
+    )
+    if made:
+        audit.record(by, "agent.register", agent, reason=description or "New agent.")
+    return agent
+
+
+@transaction.atomic
+def create(agent: Agent, content: object, *, by: Actor, note: str = "") -> Release:
+    """Store a bundle. The same content again returns the release that has it.
+
+    Raises:
+        problems.Forbidden: this actor may not create releases of this agent.
+        problems.Invalid: the bundle breaks its schema; names each place and rule.
+        problems.Conflict: the version label is taken by other content.
+    """
+    if not by.may("releases.create", agent=agent.slug):
+        raise problems.Forbidden(f"You may not create releases of {agent.name}. Ask its owner.")
+    bundle = _validated(content)
+    digest = bundles.digest(bundle)
+    standing = Release.objects.filter(agent=agent, digest=digest).first()
+    if standing:
+        return standing
+    if Release.objects.filter(agent=agent, version=bundle.version).exists():
+        raise problems.Conflict(
+            f"{agent.name} already has a release {bundle.version} with other content. Releases never change: "
+            "choose a new version label."
+        )
+    release = Release.objects.create(
+        agent=agent,
+        version=bundle.version,
+        digest=digest,
+        content=bundle.model_dump(mode="json"),
+        note=note,
+        created_by_id=by.id,
+        created_by_label=by.label,
+    )
+    audit.record(by, "release.create", release, reason=note or "New release.", changes={"digest": [None, digest]})
+    live.announce("releases")
+    return release
+
+
+@transaction.atomic
+def activate(release_id: UUID, *, by: Actor, reason: str) -> Release:
+    """Let a release answer all new runs of its agent. Runs in flight keep theirs. Repeating it is harmless.
+
+    Raises:
+        Release.DoesNotExist: no such release.
+        problems.Forbidden: this actor may not change the active release.
+        problems.Invalid: the reason is missing, or a tool's labels were never reviewed.
+    """
+    release = Release.objects.select_related("agent").get(pk=release_id)
+    agent = Agent.objects.select_for_update().get(pk=release.agent_id)
+    if not by.may("releases.activate", agent=agent.slug):
+        raise problems.Forbidden(f"You may not change the active release of {agent.name}. Ask an operator.")
+    if agent.active_release_id == release.pk:
+        return release
+    _guard_activation(release, reason)
+
+    previous = agent.active_release
+    agent.active_release = release
+    agent.save(update_fields=["active_release"])
+    Activation.objects.create(agent=agent, release=release, previous=previous, by_label=by.label, reason=reason)
+    changes = {"active release": [previous.version if previous else None, release.version]}
+    audit.record(by, "release.activate", release, reason=reason, changes=changes)
+    live.announce("releases")
+    return release
+
+
+def _guard_activation(release: Release, reason: str) -> None:
+    if not reason.strip():
+        raise problems.Invalid("Say why this release should answer; it goes to the audit log.", errors={"reason": "Say why."})
+    unlabelled = [tool.name for tool in release.bundle.tools if not tool.labelled]
+    if unlabelled:
+        raise problems.Invalid(
+            f"Release {release.version} has tools whose labels nobody has reviewed: {', '.join(unlabelled)}. "
+            "Label them in a new release."
+        )
+
+
+def _validated(content: object) -> bundles.Bundle:
+    try:
+        return bundles.Bundle.model_validate(content)
+    except ValidationError as wrong:
+        errors = {".".join(map(str, e["loc"])) or "bundle": e["msg"] for e in wrong.errors()}
+        where = "; ".join(f"{place}: {message}" for place, message in list(errors.items())[:5])
+        raise problems.Invalid(f"The bundle cannot be used. {where}", errors=errors) from wrong

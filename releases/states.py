@@ -1,0 +1,23 @@
+"""Effects and scopes of kill switches."""
+
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    EVERYTHING = "everything"
+    AGENT = "agent"
+    TOOL = "tool"
+
+
+class SwitchEffect(StrEnum):
+    PAUSE_RUNS = "pause_runs"  # no new run starts
+    DISABLE_TOOL = "disable_tool"  # no call of the tool starts
+    WRITES_OFF = "writes_off"  # no call that changes anything starts
+    FORCE_REVIEW = "force_review"  # every write asks a person
+
+
+EFFECTS_OF_SCOPE = {
+    Scope.EVERYTHING: frozenset({SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW}),
+    Scope.AGENT: frozenset({SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW}),
+    Scope.TOOL: frozenset({SwitchEffect.DISABLE_TOOL, SwitchEffect.FORCE_REVIEW}),
+}

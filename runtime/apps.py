@@ -1,0 +1,33 @@
+from django.apps import AppConfig
+
+from approvals import subjects
+from console import live, roles, shell
+from console.roles import EVERYONE, Role
+
+
+class RuntimeConfig(AppConfig):
+    name = "runtime"
+
+    def ready(self) -> None:
+        from runtime import calls, runs
+
+        starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
+        roles.declare("runs.read", EVERYONE, "see runs")
+        roles.declare("runs.create", starters, "start runs")
+        roles.declare("runs.cancel", starters, "cancel runs")
+        live.topic("runs", lambda actor, _: actor.may("runs.read"))
+        live.topic("run", runs.may_listen)
+        subjects.register(calls.SUBJECT, calls.CallHandler())
+        subjects.register(calls.SETTLEMENT, calls.SettlementHandler())
+        shell.register(
+            "Observe",
+            shell.NavItem(
+                key="runs", label="Runs", url_name="runtime:run-list", icon="activity", permission="runs.read"
+            ),
+        )
+        shell.register(
+            "Try",
+            shell.NavItem(
+                key="start", label="Start a run", url_name="runtime:run-start", icon="play", permission="runs.create"
+            ),
+        )

@@ -1,0 +1,290 @@
+"""Runs, their steps, and the workers that execute them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from console import ids
+from releases.models import Agent, Release
+from runtime.states import FINAL, RunKind, RunStatus, StepKind, StepStatus
+
+
+class Thread(models.Model):
+    """A conversation: runs in order, one at a time. Once tainted by untrusted content it stays so."""
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="threads")
+    principal_id = models.CharField(max_length=120)
+    principal_label = models.CharField(max_length=200, blank=True)
+    tainted = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def public_id(self) -> str:
+        return ids.public("thr", self.pk)
+
+
+class Recording(models.Model):
+    """A recorded conversation that the replay provider speaks in this thread. See runtime/replay."""
+
+    thread = models.OneToOneField(Thread, primary_key=True, on_delete=models.CASCADE, related_name="recording")
+    source_id = models.CharField(max_length=200)
+    messages = models.JSONField()
+
+    def __str__(self) -> str:
+        return self.source_id
+
+
+class Worker(models.Model):
+    """One life of a worker process. Its lease is the lease of every run it holds."""
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    slot = models.CharField(max_length=80)
+    host = models.CharField(max_length=120)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    seen_switch_epoch = models.BigIntegerField(default=0)
+    seen_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["slot"], condition=models.Q(ended_at__isnull=True), name="worker_one_life_per_slot"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.slot} ({self.host}, pid {self.pid})"
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def on_agents(self, agents: frozenset[str] | None) -> RunQuerySet:
+        """Only runs of the given agents (by slug); None means all."""
+        return self if agents is None else self.filter(agent__slug__in=agents)
+
+    def unfinished(self) -> RunQuerySet:
+        return self.exclude(status__in=FINAL)
+
+
+class Run(models.Model):
+    """One piece of work of an agent, with its release and budgets frozen.
+
+    `seq` grows with every write about the run, so that readers follow it by cursor. `fence` grows with every
+    claim: a worker writes only under the fence it claimed with.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="runs")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="runs")
+    thread = models.ForeignKey(Thread, on_delete=models.PROTECT, related_name="runs")
+    kind = models.CharField(max_length=10, default=RunKind.LIVE)
+    status = models.CharField(max_length=12, default=RunStatus.QUEUED)
+    cause = models.CharField(max_length=60, blank=True, help_text="Code of why it ended: answered, kill_switch, ...")
+    cause_detail = models.TextField(blank=True)
+    title = models.CharField(max_length=200)
+    input_text = models.TextField()
+    answer = models.TextField(blank=True)
+    risk_level = models.CharField(max_length=10, default="low")
+    tainted = models.BooleanField(default=False)
+
+    principal_id = models.CharField(max_length=120)
+    principal_label = models.CharField(max_length=200, blank=True)
+    scopes = ArrayField(models.CharField(max_length=80), default=list)
+    started_by_kind = models.CharField(max_length=20)
+    started_by_id = models.CharField(max_length=64, blank=True)
+    started_by_label = models.CharField(max_length=300, blank=True)
+    idempotency_key = models.CharField(max_length=200, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+    callback_url = models.CharField(max_length=2000, blank=True)
+
+    budgets = models.JSONField(default=dict, help_text="The limits this run has, frozen: see releases.bundles.Budgets")
+    steps_used = models.PositiveIntegerField(default=0)
+    model_calls = models.PositiveIntegerField(default=0)
+    tool_calls = models.PositiveIntegerField(default=0)
+    tool_errors = models.PositiveIntegerField(default=0)
+    approvals_asked = models.PositiveIntegerField(default=0)
+    tools_called = ArrayField(models.CharField(max_length=80), default=list)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
+    cost_basis = models.CharField(max_length=10, default="exact", help_text="exact, estimated or unpriced")
+    working_ms = models.PositiveBigIntegerField(default=0)
+    parked_ms = models.PositiveBigIntegerField(default=0)
+
+    seq = models.PositiveIntegerField(default=0)
+    fence = models.PositiveIntegerField(default=0)
+    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    wake_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancelled_by_label = models.CharField(max_length=300, blank=True)
+    cancel_reason = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    queued_at = models.DateTimeField(default=timezone.now, help_text="When it last became runnable or was enqueued")
+    started_at = models.DateTimeField(null=True, blank=True)
+    turn_started_at = models.DateTimeField(null=True, blank=True, help_text="Start of the present stretch of work")
+    waiting_since = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(status__in=[status.value for status in RunStatus]), name="run_status_known"
+            ),
+            models.CheckConstraint(condition=models.Q(kind__in=[kind.value for kind in RunKind]), name="run_kind_known"),
+            models.UniqueConstraint(
+                fields=["started_by_id", "idempotency_key"],
+                condition=~models.Q(idempotency_key=""),
+                name="run_idempotency_key_unique",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["-created_at", "-id"], name="run_newest"),
+            models.Index(fields=["status", "-created_at", "-id"], name="run_by_status"),
+            models.Index(fields=["agent", "-created_at", "-id"], name="run_by_agent"),
+            models.Index(fields=["release", "-created_at", "-id"], name="run_by_release"),
+            models.Index(fields=["thread", "created_at"], name="run_by_thread"),
+            models.Index(fields=["queued_at"], condition=models.Q(status="queued"), name="run_runnable"),
+            models.Index(fields=["worker"], condition=models.Q(status="running"), name="run_held"),
+            models.Index(
+                fields=["-finished_at"], condition=models.Q(finished_at__isnull=False), name="run_finished"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def public_id(self) -> str:
+        return ids.public("run", self.pk)
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+    def get_absolute_url(self) -> str:
+        return reverse("runtime:run-detail", args=[self.pk])
+
+    def audit_subject(self) -> tuple[str, str, str, str]:
+        return "run", self.public_id, self.title, f"/runs/{self.public_id}/"
+
+
+class Step(models.Model):
+    """One durable operation of a run. `seq` is its place; `done_seq` the place at which its result came.
+
+    Rows stay narrow: what went in and came out is in the step's payload.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
+    seq = models.PositiveIntegerField()
+    done_seq = models.PositiveIntegerField(null=True, blank=True)
+    fence = models.PositiveIntegerField(default=0)
+    kind = models.CharField(max_length=12)
+    name = models.CharField(max_length=120)
+    status = models.CharField(max_length=10)
+    verdict = models.CharField(max_length=10, blank=True)
+    rule = models.CharField(max_length=120, blank=True)
+    summary = models.CharField(max_length=300, blank=True, help_text="One phrase for people")
+    error = models.CharField(max_length=60, blank=True, help_text="Code of what went wrong")
+    attempt = models.PositiveSmallIntegerField(default=1)
+    call_id = models.CharField(max_length=120, blank=True)
+    idempotency_key = models.CharField(max_length=120, blank=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    input_tokens = models.PositiveIntegerField(default=0)
+    cached_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
+    cost_basis = models.CharField(max_length=10, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["seq"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "seq"], name="step_seq_unique"),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=[kind.value for kind in StepKind]), name="step_kind_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=[status.value for status in StepStatus]), name="step_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.kind} {self.name}"
+
+    @property
+    def public_id(self) -> str:
+        return ids.public("stp", self.pk)
+
+
+class StepPayload(models.Model):
+    """What went into a step and what came out. Secrets are masked before they are written."""
+
+    step = models.OneToOneField(Step, primary_key=True, on_delete=models.CASCADE, related_name="payload")
+    input = models.JSONField(default=dict)
+    output = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return str(self.step_id)
+
+
+class RunEvent(models.Model):
+    """What happened to a run beside its steps: run.created, run.started, run.waiting, run.cancelled, ..."""
+
+    id = models.BigAutoField(primary_key=True)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveIntegerField()
+    kind = models.CharField(max_length=40)
+    at = models.DateTimeField(default=timezone.now)
+    by_label = models.CharField(max_length=300, blank=True)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering: ClassVar = ["seq"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "seq"], name="run_event_seq_unique")]
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+class Draft(models.Model):
+    """The text of the model call in flight, for the live trace. Written without waiting for the disk; may vanish."""
+
+    run = models.OneToOneField(Run, primary_key=True, on_delete=models.CASCADE, related_name="draft")
+    text = models.TextField()
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.text[:40]
+
+
+class Callback(models.Model):
+    """A signed message to the caller's URL about the end of a run (Standard Webhooks), retried with backoff."""
+
+    run = models.OneToOneField(Run, primary_key=True, on_delete=models.CASCADE, related_name="callback")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_at = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["next_at"], condition=models.Q(next_at__isnull=False), name="callback_due")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.run_id)

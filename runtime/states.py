@@ -1,0 +1,75 @@
+"""Every status of a run and of a step, and every legal move of a run."""
+
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"  # waits for a worker
+    RUNNING = "running"  # a worker holds it
+    WAITING = "waiting"  # parked until a person decides
+    SUCCEEDED = "succeeded"  # the agent answered
+    REFUSED = "refused"  # the agent or a rule declined; not a failure
+    ESCALATED = "escalated"  # handed off to a person
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # somebody stopped it
+    EXPIRED = "expired"  # nobody decided in time
+
+
+_ENDS = frozenset(
+    {
+        RunStatus.SUCCEEDED,
+        RunStatus.REFUSED,
+        RunStatus.ESCALATED,
+        RunStatus.FAILED,
+        RunStatus.CANCELLED,
+        RunStatus.EXPIRED,
+    }
+)
+
+RUN_MOVES = {
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.RUNNING: _ENDS | {RunStatus.QUEUED, RunStatus.WAITING},
+    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED, RunStatus.EXPIRED}),
+    **{end: frozenset() for end in _ENDS},
+}
+
+FINAL = _ENDS
+
+
+class RunKind(StrEnum):
+    LIVE = "live"
+    SHADOW = "shadow"
+    EVAL = "eval"
+    DRILL = "drill"
+    REPLAY = "replay"
+
+
+class StepKind(StrEnum):
+    INPUT = "input"
+    MODEL = "model"
+    TOOL = "tool"
+    RETRIEVAL = "retrieval"
+    GUARDRAIL = "guardrail"
+    APPROVAL = "approval"
+    ANSWER = "answer"
+
+
+class StepStatus(StrEnum):
+    STARTED = "started"  # committed before the call; the result is not known yet
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"  # it may or may not have happened; a person settles it
+
+
+class StepVerdict(StrEnum):
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    ASKED = "asked"
+    PASSED = "passed"
+    FLAGGED = "flagged"
+    APPROVED = "approved"
+    EDITED = "edited"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    NONE = ""

@@ -1,0 +1,167 @@
+"""Tools: Python functions that an agent may call.
+
+    @tool(effect="write", retry="transactional", scope="refunds:write", arguments={"amount": "amount"})
+    def issue_refund(ctx: ToolContext, order_id: str, amount: Decimal) -> dict:
+        "Refund money to the customer of an order."
+
+Arguments are validated by Pydantic from the annotations. Labels left out count as the riskiest. A tool registers
+itself when its module is imported: modules are listed in settings.TOOL_MODULES (STEADYHAND_TOOLS) or offered by an
+installed package under the entry point group `steadyhand.tools`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, get_type_hints
+
+from django.conf import settings
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from releases.bundles import ArgumentClass, Effect, Retry, ToolManifest
+
+ENTRY_POINT_GROUP = "steadyhand.tools"
+
+
+@dataclass(frozen=True)
+class ToolContext:
+    """Who a call is made for. `idempotency_key` is the same for every attempt of the same call."""
+
+    run_id: str
+    thread_id: str
+    agent: str
+    release: str
+    principal_id: str
+    principal_label: str
+    scopes: frozenset[str]
+    idempotency_key: str
+
+
+class ToolError(Exception):
+    """The tool cannot do what it was asked. The sentence is shown to the model and to people."""
+
+    def __init__(self, message: str, *, code: str = "tool_error") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BadArguments(Exception):
+    """The arguments break the tool's schema; `errors` maps a place to its sentence."""
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{place}: {text}" for place, text in errors.items()))
+        self.errors = dict(errors)
+
+
+class Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A registered function with its manifest and the model of its arguments."""
+
+    manifest: ToolManifest
+    function: Callable[..., Any]
+    arguments: type[Arguments]
+    is_async: bool
+
+    def canonical(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments validated and in JSON form, defaults included: what digests are taken over.
+
+        Raises:
+            BadArguments: names each place and rule.
+        """
+        try:
+            return self.arguments.model_validate(dict(raw)).model_dump(mode="json")
+        except ValidationError as wrong:
+            errors = {".".join(map(str, e["loc"])) or "arguments": e["msg"] for e in wrong.errors()}
+            raise BadArguments(errors) from wrong
+
+    def call(self, context: ToolContext, canonical: Mapping[str, Any]) -> Any:
+        """Call the function (for an async one: return its coroutine) with typed arguments."""
+        typed = self.arguments.model_validate(dict(canonical))
+        return self.function(context, **{name: getattr(typed, name) for name in type(typed).model_fields})
+
+
+_registry: dict[str, Tool] = {}
+
+
+def tool(
+    *,
+    effect: Effect = "egress",
+    retry: Retry | None = None,
+    scope: str = "",
+    arguments: Mapping[str, ArgumentClass] | None = None,
+    title: str = "",
+    **labels: Any,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a tool. Further labels are those of releases.bundles.ToolManifest."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        model = _arguments_model(function)
+        manifest = ToolManifest(
+            name=labels.pop("name", function.__name__),
+            description=inspect.getdoc(function) or "",
+            parameters=_schema(model),
+            effect=effect,
+            retry=retry or ("read" if effect == "read" else "unsafe"),
+            scope=scope,
+            arguments=dict(arguments or {}),
+            title=title,
+            **labels,
+        )
+        _register(Tool(manifest, function, model, inspect.iscoroutinefunction(function)))
+        return function
+
+    return register
+
+
+def known() -> dict[str, Tool]:
+    """Every registered tool by name, after importing the configured modules once."""
+    _load()
+    return dict(_registry)
+
+
+def find(name: str) -> Tool | None:
+    _load()
+    return _registry.get(name)
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    for module in settings.TOOL_MODULES:
+        importlib.import_module(module)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        point.load()
+
+
+def _register(new: Tool) -> None:
+    name = new.manifest.name
+    old = _registry.get(name)
+    if old is not None and old.function.__module__ != new.function.__module__:
+        raise ValueError(
+            f"Two tools are called {name}: in {old.function.__module__} and in {new.function.__module__}. Rename one."
+        )
+    _registry[name] = new
+
+
+def _arguments_model(function: Callable[..., Any]) -> type[Arguments]:
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for position, (name, parameter) in enumerate(inspect.signature(function).parameters.items()):
+        if position == 0:
+            continue  # the context
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[name] = (hints.get(name, Any), default)
+    return create_model(f"{function.__name__}_arguments", __base__=Arguments, **fields)
+
+
+def _schema(model: type[Arguments]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    schema.pop("title", None)
+    return schema

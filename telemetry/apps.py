@@ -1,0 +1,23 @@
+from django.apps import AppConfig
+
+from console import live, roles, shell
+from console.roles import EVERYONE
+
+
+class TelemetryConfig(AppConfig):
+    name = "telemetry"
+
+    def ready(self) -> None:
+        roles.declare("metrics.read", EVERYONE, "see the overview")
+        roles.declare("feedback.give", EVERYONE, "give feedback on runs")
+        live.topic("metrics", lambda actor, _: actor.may("metrics.read"))
+        shell.register(
+            "Observe",
+            shell.NavItem(
+                key="overview",
+                label="Overview",
+                url_name="telemetry:overview",
+                icon="chart-column",
+                permission="metrics.read",
+            ),
+        )
