@@ -6,9 +6,10 @@ The handler runs inside the deciding transaction: if it raises, nothing was deci
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from approvals.models import ApprovalRequest, Decision
+if TYPE_CHECKING:  # apps import this module before models may be loaded
+    from approvals.models import ApprovalRequest, Decision
 
 
 class Handler(Protocol):
