@@ -5,16 +5,22 @@ Every variable is listed here with its meaning; a value that cannot be used stop
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-ROOT = Path(__file__).resolve().parent.parent
+from console.embedded import files, servers
+from console.embedded.processes import ServerProblem
+
+ROOT = servers.ROOT
+SHORTEST_KEY = 50
+POSTGRES_SCHEMES = {"postgresql", "postgres"}
+REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
 
 class Environment(BaseSettings):
@@ -24,25 +30,55 @@ class Environment(BaseSettings):
 
     database_url: str = Field("", description="postgresql://user:password@host:port/name; empty: embedded PostgreSQL")
     redis_url: str = Field("", description="redis://:password@host:port/0; empty: embedded Valkey")
-    steadyhand_secret_key: str = Field("", min_length=0, description="Signs sessions and forms; 50+ random characters")
-    steadyhand_audit_key: str = Field("", description="Key of the audit chain; kept outside the database")
-    steadyhand_data_dir: Path = Field(ROOT / ".steadyhand", description="Embedded servers keep their data here")
-    steadyhand_debug: bool = False
-    steadyhand_allowed_hosts: list[str] = ["localhost", "127.0.0.1", "[::1]"]
-    steadyhand_base_url: str = "http://127.0.0.1:8000"
+    steadyhand_secret_key: str = Field("", description="Signs sessions and forms; 50 or more random characters")
+    steadyhand_audit_key: str = Field("", description="Key of the audit chain; 50 or more random characters")
+    steadyhand_data_dir: Path = Field(
+        default_factory=servers.data_dir, description="Embedded servers keep their data here; static files go here"
+    )
+    steadyhand_debug: bool = Field(False, description="Django's debug mode: tracebacks in the browser")
+    steadyhand_allowed_hosts: list[str] = Field(
+        ["localhost", "127.0.0.1", "[::1]"], description="Host names the console answers to, as a JSON list"
+    )
+    steadyhand_base_url: str = Field("http://127.0.0.1:8000", description="Address of the console in links it sends")
     steadyhand_environment: str = Field("Demo", description="Shown beside the name in the console")
     steadyhand_tools: list[str] = Field([], description="Modules with tools of your own, as a JSON list")
     steadyhand_https: bool = Field(False, description="Secure cookies, HSTS and redirect to https")
-    steadyhand_log_level: str = "INFO"
+    steadyhand_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @field_validator("database_url")
+    @classmethod
+    def is_postgres(cls, url: str) -> str:
+        return _with_scheme(url, POSTGRES_SCHEMES)
+
+    @field_validator("redis_url")
+    @classmethod
+    def is_redis(cls, url: str) -> str:
+        return _with_scheme(url, REDIS_SCHEMES)
+
+    @field_validator("steadyhand_secret_key", "steadyhand_audit_key")
+    @classmethod
+    def is_long(cls, key: str) -> str:
+        if key and len(key) < SHORTEST_KEY:
+            raise ValueError(f"has {len(key)} characters; a key needs {SHORTEST_KEY} or more, all random")
+        return key
+
+    @field_validator("steadyhand_log_level")
+    @classmethod
+    def is_level(cls, level: str) -> str:
+        if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError(f"{level!r} is none of DEBUG, INFO, WARNING, ERROR")
+        return level.upper()
 
     @property
     def is_embedded(self) -> bool:
         return not (self.database_url and self.redis_url)
 
 
-def endpoints_file(data_dir: Path) -> Path:
-    """Where `up` writes the addresses of its embedded servers (mode 0600)."""
-    return data_dir / "endpoints.json"
+def _with_scheme(url: str, schemes: set[str]) -> str:
+    if url and urlsplit(url).scheme not in schemes:
+        # The address itself may hold a password: it is not repeated.
+        raise ValueError(f"must begin with {' or '.join(f'{name}://' for name in sorted(schemes))}")
+    return url
 
 
 @lru_cache(maxsize=1)
@@ -50,15 +86,24 @@ def load() -> Environment:
     """Read and check the environment once; exit with a sentence when a value cannot be used."""
     try:
         found = Environment()
+        complete = found.model_copy(update=_embedded(found)) if found.is_embedded else found
     except ValidationError as wrong:
-        lines = [f"  {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in wrong.errors()]
+        lines = [f"  {'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in wrong.errors(include_input=False)]
         sys.exit("Settings cannot be read from the environment:\n" + "\n".join(lines))
-    return found.model_copy(update=_embedded_endpoints(found))
+    except ServerProblem as problem:
+        sys.exit(str(problem))
+    for name in ("steadyhand_secret_key", "steadyhand_audit_key"):
+        if not getattr(complete, name):
+            sys.exit(
+                f"{name.upper()} is not set. With servers of your own, put {SHORTEST_KEY} or more random characters into"
+                " it and keep them; there is no default."
+            )
+    return complete
 
 
-def _embedded_endpoints(found: Environment) -> dict[str, Any]:
-    file = endpoints_file(found.steadyhand_data_dir)
-    if not file.exists():
-        return {}
-    known = json.loads(file.read_text())
-    return {name: value for name, value in known.items() if not getattr(found, name)}
+def _embedded(found: Environment) -> dict[str, Any]:
+    """What `up` wrote down for processes that it did not start itself: addresses and keys. Never made here."""
+    known = files.read_json(servers.endpoints_file(found.steadyhand_data_dir))
+    known |= files.read_json(servers.secrets_file(found.steadyhand_data_dir))
+    names = ("database_url", "redis_url", "steadyhand_secret_key", "steadyhand_audit_key")
+    return {name: str(known[name]) for name in names if not getattr(found, name) and known.get(name)}

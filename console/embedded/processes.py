@@ -16,6 +16,7 @@ from typing import IO
 LAUNCH = Path(__file__).with_name("launch.py")
 NAMESPACE = "namespace"
 Identity = str | tuple[int, int] | None
+PIPE = subprocess.PIPE
 Output = int | IO[bytes]
 
 

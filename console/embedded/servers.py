@@ -15,8 +15,10 @@ from console.embedded.postgres import Postgres
 from console.embedded.processes import ServerProblem
 from console.embedded.valkey import Valkey
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 DATABASE_VARIABLE = "DATABASE_URL"
 REDIS_VARIABLE = "REDIS_URL"
+KEYS = ("steadyhand_secret_key", "steadyhand_audit_key")
 SMALLEST_DISK_BYTES = 300 * 1024 * 1024
 LARGEST_LOG_BYTES = 5 * 1024 * 1024
 
@@ -45,11 +47,18 @@ class Servers:
         return found
 
     def publish(self) -> None:
-        """Tell other commands in this directory where the servers are."""
+        """Tell other commands in this directory where the servers are; external ones are no secret of ours to keep."""
+        if not self.each():
+            return
         files.write_json(
             endpoints_file(self.data_dir),
             {name.lower(): self.variables[name] for name in (DATABASE_VARIABLE, REDIS_VARIABLE)},
         )
+
+
+def data_dir() -> Path:
+    """The folder of the embedded servers and of collected static files."""
+    return Path(os.environ.get("STEADYHAND_DATA_DIR") or ROOT / ".steadyhand").absolute()
 
 
 def embedded(data_dir: Path, *, throwaway: bool = False) -> Servers:
@@ -83,14 +92,20 @@ def running(data_dir: Path, *, throwaway: bool = False) -> Iterator[Servers]:
 
 def keys(data_dir: Path) -> dict[str, str]:
     """The keys of an embedded installation, made once and kept beside its data. The environment's keys go first."""
-    path = data_dir / "secrets.json"
-    known = files.read_json(path)
-    names = ("steadyhand_secret_key", "steadyhand_audit_key")
-    missing = [name for name in names if not known.get(name)]
+    known = files.read_json(secrets_file(data_dir))
+    missing = [name for name in KEYS if not known.get(name)]
     if missing:
-        known |= {name: secrets.token_urlsafe(48) for name in missing}
-        files.write_json(path, known)
-    return {name.upper(): os.environ.get(name.upper()) or known[name] for name in names}
+        known |= {name: new_key() for name in missing}
+        files.write_json(secrets_file(data_dir), known)
+    return {name.upper(): os.environ.get(name.upper()) or known[name] for name in KEYS}
+
+
+def new_key() -> str:
+    return secrets.token_urlsafe(48)
+
+
+def secrets_file(data_dir: Path) -> Path:
+    return data_dir / "secrets.json"
 
 
 def endpoints_file(data_dir: Path) -> Path:
