@@ -53,3 +53,45 @@ def value(thing: Any) -> Any:
 def has_secret(thing: Any) -> bool:
     """Whether masking would change the value."""
     return bool(value(thing) != (list(thing) if isinstance(thing, tuple) else thing))
+
+
+# Personal data. Shown to those who work on a case, masked for those who only look on (see `personal`).
+PERSONAL_SHAPES = [
+    re.compile(r"[\w.+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}"),
+    # Telephone numbers: with a country code, or in groups parted as people write them. Order numbers and dates stay.
+    re.compile(r"(?<![\w+])(?:\+|00)\d{1,3}[ ./-]?(?:\(\d{1,5}\)[ ./-]?)?\d(?:[ ./-]?\d){5,12}(?![\w-])"),
+    re.compile(r"(?<![\w.-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"),
+    # Postal addresses: a house number beside a word for a street, and the rest of the line up to a postal code.
+    re.compile(
+        r"\b\d{1,5}[A-Za-z]?,? (?:[A-Z][\w'.]{0,30} ){1,4}?(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd"
+        r"|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy|Highway|Hwy|Circle)\b\.?"
+        r"(?:,? (?:Apt|Suite|Unit|Floor|#)\.? ?[\w-]{1,8})?(?:,[^\n\"\d]{1,60}\d{4,6}(?:-\d{4})?)?"
+    ),
+    re.compile(
+        r"\b(?:[A-ZÄÖÜ][\wäöüß'.-]{0,30} ){0,2}[A-ZÄÖÜ][\wäöüß-]{0,30}(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|gade|vej|laan"
+        r"|straat| Stra(?:ß|ss)e| Str\.) \d{1,4}[a-z]?\b(?:, ?\d{4,6} [A-ZÄÖÜ][\wäöüß-]{1,40})?"
+    ),
+]
+PERSONAL_NAMES = re.compile(
+    r"(?i)^(?:e-?mail(?:_?address)?|phone(?:_?number)?|mobile|telephone|street|address(?:_?line)?_?[12]?|line_?[12]|zip"
+    r"|zip_?code|post_?code|postal_?code)$"
+)
+
+
+def personal(value: Any) -> Any:
+    """A text or JSON value with e-mail addresses, telephone numbers and postal addresses masked.
+
+    For showing only: what is stored stays whole. Names are kept, because a case is told by them.
+    """
+    if isinstance(value, str):
+        for shape in PERSONAL_SHAPES:
+            value = shape.sub(MASK, value)
+        return value
+    if isinstance(value, dict):
+        return {
+            key: MASK if PERSONAL_NAMES.match(str(key)) and isinstance(item, str) and item else personal(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [personal(item) for item in value]
+    return value
