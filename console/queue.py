@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import django_rq
 import rq.job
+import rq.worker
 from django.apps import apps
 from django.db import transaction
 from django.utils.module_loading import module_has_submodule
@@ -77,6 +79,12 @@ def enqueue(function: Callable[..., Any], *ids: str, job_id: str | None = None, 
     Redis may be away or forget: whoever enqueues keeps a row that a sweep finds again.
     """
     transaction.on_commit(lambda: _push(function, ids, job_id, queue), robust=True)
+
+
+def worker_heartbeats() -> list[datetime]:
+    """When each registered worker last said that it lives."""
+    workers = rq.worker.BaseWorker.all(connection=django_rq.get_connection(CHORES))
+    return [worker.last_heartbeat for worker in workers if worker.last_heartbeat is not None]
 
 
 def _push(function: Callable[..., Any], ids: tuple[str, ...], job_id: str | None, queue: str) -> None:

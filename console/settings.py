@@ -44,9 +44,11 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "console.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",
+    "console.envelope.EnvelopeMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -63,6 +65,8 @@ MIDDLEWARE = [
 ROOT_URLCONF = "console.urls"
 ASGI_APPLICATION = "console.asgi.application"
 AUTH_USER_MODEL = "console.User"
+# The address is unique whatever its case, by a constraint this check does not know.
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_REDIRECT_URL = "/"
 LOGIN_URL = "account_login"
@@ -96,6 +100,7 @@ def _postgres(url: str) -> dict[str, Any]:
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 5},
         "TEST": {"NAME": "test_steadyhand"},
     }
 
@@ -164,6 +169,7 @@ if ENV.steadyhand_https:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 ACCOUNT_ADAPTER = "console.accounts.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
@@ -174,6 +180,18 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+# The programs' interface: console mounts each app's router by name.
+API_ROUTERS = [
+    ("", "runtime.api.router"),
+    ("", "approvals.api.router"),
+    ("", "releases.api.router"),
+]
+API_REQUESTS_PER_MINUTE = ENV.steadyhand_api_requests_per_minute
+API_STREAMS_PER_TOKEN = 10
+API_LARGEST_BODY_BYTES = 1_000_000
+QUEUE_LIMIT = ENV.steadyhand_queue_limit
+ALLOW_PRIVATE_HOSTS = ENV.steadyhand_allow_private_hosts
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -187,5 +205,5 @@ LOGGING = {
     "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": ENV.steadyhand_log_level},
-    "loggers": {"httpx2": {"level": "WARNING"}, "rq": {"level": "WARNING"}, "asyncio": {"level": "WARNING"}},
+    "loggers": {name: {"level": "WARNING"} for name in ("asyncio", "httpx2", "rq", "uvicorn")},
 }

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+JOURNEYS = Path("tests/journeys")
+MOST_PROCESSES = 4
+NOTHING_COLLECTED = 5
+
+
+class Command(BaseCommand):
+    help = (
+        "Run the tests with pytest on throw-away servers; arguments are pytest's own. The browser journeys run in a"
+        " process of their own, because Playwright leaves an event loop behind."
+    )
+    requires_system_checks = ()
+
+    def run_from_argv(self, argv: list[str]) -> NoReturn:
+        """Past Django's parser: every argument belongs to pytest."""
+        if argv[2:3] in (["--help"], ["-h"]):
+            self.print_help(argv[0], argv[1])
+            sys.exit(0)
+        sys.exit(run(argv[2:]))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        sys.exit(run([]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Both parts, or the one that the paths among the arguments name. The worse exit status of the two."""
+    statuses = []
+    for is_journeys in (False, True):
+        command = part(arguments, is_journeys=is_journeys)
+        if command is not None:
+            print(f"\n$ {' '.join(command[1:])}", flush=True)
+            status = subprocess.run(command, cwd=settings.BASE_DIR, check=False).returncode
+            statuses.append(status if status >= 0 else 128 - status)
+    # A selection (-k) may leave one part empty; only when both are was it a mistake.
+    told = [status for status in statuses if status != NOTHING_COLLECTED]
+    return max(told, default=NOTHING_COLLECTED)
+
+
+def part(arguments: Sequence[str], *, is_journeys: bool) -> list[str] | None:
+    """The pytest command for one part; None when the arguments name only files of the other."""
+    paths = [argument for argument in arguments if _is_path(argument)]
+    others = [argument for argument in arguments if argument not in paths]
+    mine = [path for path in paths if _is_journey(path) == is_journeys]
+    if paths and not mine:
+        return None
+    command = [sys.executable, "-m", "pytest", *others]
+    if is_journeys:
+        return [*command, "-p", "no:xdist", *(mine or [str(JOURNEYS)])] if (settings.BASE_DIR / JOURNEYS).is_dir() else None
+    if not any(other.startswith(("-n", "--numprocesses")) for other in others):
+        command += ["-n", str(min(os.cpu_count() or 1, MOST_PROCESSES))]
+    return [*command, *(mine or ["tests", f"--ignore={JOURNEYS}"])]
+
+
+def _is_path(argument: str) -> bool:
+    return not argument.startswith("-") and _resolved(argument).exists()
+
+
+def _is_journey(argument: str) -> bool:
+    return _resolved(argument).is_relative_to(settings.BASE_DIR / JOURNEYS)
+
+
+def _resolved(argument: str) -> Path:
+    return Path(settings.BASE_DIR, argument.partition("::")[0]).resolve()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Any
+
+import uvicorn
+from django.core.management.base import BaseCommand, CommandParser
+
+# An open page keeps its socket for ever; a stop does not wait longer than this for it.
+GRACE_SECONDS = 5
+
+
+class Command(BaseCommand):
+    help = "Serve the console and the API (ASGI). Behind a proxy, name it with --forwarded-allow-ips."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+        parser.add_argument("--forwarded-allow-ips", default=None, help="proxies whose X-Forwarded headers are believed")
+        parser.add_argument("--access-log", action="store_true", help="one line per request")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # Loaded here, so that a fault shows its own traceback and ends the process with an error.
+        from console.asgi import application
+
+        uvicorn.run(
+            application,
+            host=options["host"],
+            port=options["port"],
+            forwarded_allow_ips=options["forwarded_allow_ips"],
+            access_log=options["access_log"],
+            lifespan="off",
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import django_rq
+import pytest
+from django.conf import settings
+
+from console import queue
+
+
+def pytest_configure() -> None:
+    """What would only slow tests down: hashed names of static files, and hashing of passwords."""
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def empty_redis() -> Iterator[None]:
+    """Every test finds an empty queue."""
+    django_rq.get_connection(queue.CHORES).flushdb()
+    yield
