@@ -42,6 +42,11 @@ class Environment(BaseSettings):
     steadyhand_base_url: str = Field("http://127.0.0.1:8000", description="Address of the console in links it sends")
     steadyhand_environment: str = Field("Demo", description="Shown beside the name in the console")
     steadyhand_tools: list[str] = Field([], description="Modules with tools of your own, as a JSON list")
+    steadyhand_allow_private_hosts: list[str] = Field(
+        [], description="Hosts that callbacks may reach at private addresses, as a JSON list"
+    )
+    steadyhand_api_requests_per_minute: int = Field(300, ge=1, description="Requests per API token and minute")
+    steadyhand_queue_limit: int = Field(2000, ge=1, description="Queued runs at which new ones are turned away")
     steadyhand_https: bool = Field(False, description="Secure cookies, HSTS and redirect to https")
     steadyhand_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
