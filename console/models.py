@@ -127,6 +127,9 @@ class ApiToken(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def audit_subject(self) -> tuple[str, str, str, str]:
+        return "token", ids.public("tok", self.pk), f"Token {self.name} (sth_{self.prefix}_…)", "/settings/tokens/"
+
     def actor(self) -> Actor:
         """What the token may do: its scopes, and never more than its owner may."""
         owner = self.owner.actor()

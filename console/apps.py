@@ -1,0 +1,29 @@
+from django.apps import AppConfig
+
+
+class ConsoleConfig(AppConfig):
+    name = "console"
+
+    def ready(self) -> None:
+        from django.contrib.auth.signals import user_logged_out
+
+        from console import accounts, roles, shell
+        from console.roles import Role
+
+        roles.declare("audit.read", {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR}, "read the audit log")
+        roles.declare("audit.verify", {Role.ADMIN, Role.AUDITOR}, "verify the audit chain")
+        roles.declare("components.read", {Role.ADMIN}, "see the component gallery")
+        roles.declare("queues.read", {Role.ADMIN}, "see the job queues")
+        user_logged_out.connect(accounts.close_sockets, dispatch_uid="console.close_sockets")
+        shell.register(
+            "Control",
+            shell.NavItem(
+                key="audit",
+                label="Audit log",
+                url_name="console:audit-list",
+                icon="list",
+                permission="audit.read",
+                letter="u",
+                order=90,
+            ),
+        )

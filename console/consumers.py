@@ -1,0 +1,116 @@
+"""The socket of a tab: it says which topics changed, and nothing else ever goes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from importlib import import_module
+from typing import Any, ClassVar
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.conf import settings
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.utils.crypto import constant_time_compare
+
+from console import live
+from console.actors import Actor
+from console.models import User
+
+SESSION_ENDED = 4401
+BAD_REQUEST = 4400
+MOST_TOPICS = 60
+LONGEST_S = 12 * 3600
+# How long a right that was taken away, or a session that ended elsewhere, may keep its socket.
+RECHECK_S = 15.0
+TOPIC = re.compile(r"[a-z]{1,30}(:[a-z0-9_.-]{1,60})?")
+
+
+class LiveConsumer(AsyncJsonWebsocketConsumer):
+    """Takes `{"topics": [...]}`, answers `{"topic": ...}` whenever one of them was announced.
+
+    Topics the person may not hear are left out without a word: whether they exist is not told either.
+    """
+
+    recheck_s: ClassVar[float] = RECHECK_S
+
+    async def connect(self) -> None:
+        self.heard: set[str] = set()
+        self.wanted: set[str] = set()
+        self.opened = time.monotonic()
+        self.watch: asyncio.Task[None] | None = None
+        self.session_key = str(self.scope["session"].session_key or "")
+        actor = await self._actor()
+        await self.accept()
+        if actor is None:
+            await self.close(SESSION_ENDED)
+            return
+        self.actor: Actor = actor
+        await self.channel_layer.group_add(person_group(actor.id), self.channel_name)
+        self.watch = asyncio.create_task(self._watch())
+
+    async def disconnect(self, code: int) -> None:
+        if self.watch is not None:
+            self.watch.cancel()
+            await self.channel_layer.group_discard(person_group(self.actor.id), self.channel_name)
+        await self._hear(set())
+
+    async def decode_json(self, text_data: str) -> Any:  # type: ignore[override]  # classmethod in the base
+        try:
+            return await super().decode_json(text_data)
+        except ValueError:
+            return None
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        asked = content.get("topics") if isinstance(content, dict) else None
+        is_sound = isinstance(asked, list) and len(asked) <= MOST_TOPICS
+        if not is_sound or not all(isinstance(name, str) and TOPIC.fullmatch(name) for name in asked):
+            await self.close(BAD_REQUEST)
+            return
+        self.wanted = set(asked)
+        await self._hear(await self._allowed())
+
+    async def topic_changed(self, event: dict[str, str]) -> None:
+        if event["topic"] in self.heard:
+            await self.send_json({"topic": event["topic"]})
+
+    async def access_changed(self, event: dict[str, str]) -> None:
+        await self._recheck()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.recheck_s)
+            await self._recheck()
+
+    async def _recheck(self) -> None:
+        actor = await self._actor()
+        if actor is None or time.monotonic() - self.opened > LONGEST_S:
+            await self.close(SESSION_ENDED)
+        elif actor != self.actor:
+            self.actor = actor
+            await self._hear(await self._allowed())
+
+    async def _hear(self, names: set[str]) -> None:
+        for name in names - self.heard:
+            await self.channel_layer.group_add(live.group(name), self.channel_name)
+        for name in self.heard - names:
+            await self.channel_layer.group_discard(live.group(name), self.channel_name)
+        self.heard = names
+
+    @database_sync_to_async
+    def _allowed(self) -> set[str]:
+        return {name for name in self.wanted if live.may_listen(self.actor, name)}
+
+    @database_sync_to_async
+    def _actor(self) -> Actor | None:
+        """The person behind the session as the database knows both now; None when either has ended."""
+        kept = import_module(settings.SESSION_ENGINE).SessionStore(self.session_key).load() if self.session_key else {}
+        user = User.objects.prefetch_related("grants").filter(pk=kept.get(SESSION_KEY), is_active=True).first()
+        if user is None or not constant_time_compare(kept.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
+            return None
+        return user.actor()
+
+
+def person_group(user_id: str) -> str:
+    return f"person.{user_id}"

@@ -1,0 +1,84 @@
+"""What changed between two texts or values, line by line, with the changed words marked."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.safestring import SafeString, mark_safe
+
+from console import words
+
+CONTEXT = 3
+# Beyond this a diff costs more than it tells; the two texts are then shown as removed and added.
+MOST_LINES = 4000
+
+
+@dataclass(frozen=True)
+class Line:
+    kind: str  # "", add, del, hd
+    before: int | None
+    after: int | None
+    sign: str
+    text: SafeString
+
+
+def text_of(value: Any) -> str:
+    """A value as the text that is compared: strings as they are, everything else as sorted JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+
+
+def lines(before: Any, after: Any, *, context: int = CONTEXT) -> list[Line]:
+    """The unified difference; empty when nothing changed."""
+    old, new = text_of(before).splitlines(), text_of(after).splitlines()
+    if max(len(old), len(new)) > MOST_LINES:
+        return [_removed(i, line) for i, line in enumerate(old)] + [_added(i, line) for i, line in enumerate(new)]
+    found: list[Line] = []
+    for group in difflib.SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(context):
+        if group[0][1] > 0:
+            found.append(Line("hd", None, None, "", mark_safe(f"{group[0][1]} lines above")))
+        for tag, i1, i2, j1, j2 in group:
+            found += _block(tag, old, new, (i1, i2, j1, j2))
+    return found
+
+
+def _block(tag: str, old: list[str], new: list[str], span: tuple[int, int, int, int]) -> list[Line]:
+    i1, i2, j1, j2 = span
+    if tag == "equal":
+        return [Line("", i + 1, j1 + i - i1 + 1, "", words.visible(old[i])) for i in range(i1, i2)]
+    if tag == "replace" and i2 - i1 == j2 - j1:
+        pairs = [_marked(old[i], new[j]) for i, j in zip(range(i1, i2), range(j1, j2), strict=True)]
+        gone = [Line("del", i1 + n + 1, None, "−", left) for n, (left, _) in enumerate(pairs)]
+        return gone + [Line("add", None, j1 + n + 1, "+", right) for n, (_, right) in enumerate(pairs)]
+    return [_removed(i, old[i]) for i in range(i1, i2)] + [_added(j, new[j]) for j in range(j1, j2)]
+
+
+def _removed(index: int, text: str) -> Line:
+    return Line("del", index + 1, None, "−", words.visible(text))
+
+
+def _added(index: int, text: str) -> Line:
+    return Line("add", None, index + 1, "+", words.visible(text))
+
+
+def _marked(old: str, new: str) -> tuple[SafeString, SafeString]:
+    """Both lines with the words that differ in <mark>; unmarked when hardly anything is shared."""
+    left, right = re.findall(r"\w+|\s+|.", old), re.findall(r"\w+|\s+|.", new)
+    match = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    if len(left) + len(right) > 2000 or match.ratio() < 0.4:
+        return words.visible(old), words.visible(new)
+    gone, come = [], []
+    for tag, i1, i2, j1, j2 in match.get_opcodes():
+        gone.append(_mark("".join(left[i1:i2]), tag != "equal"))
+        come.append(_mark("".join(right[j1:j2]), tag != "equal"))
+    return mark_safe("".join(gone)), mark_safe("".join(come))
+
+
+def _mark(text: str, is_changed: bool) -> str:
+    shown = words.visible(text)
+    return f"<mark>{shown}</mark>" if is_changed and text else shown

@@ -1,0 +1,127 @@
+// Keeps a page current: the socket says what changed, the regions ask over HTTP what it is now.
+//
+// A region names its topic in its htmx trigger and nothing else is needed:
+//     <section id="run" hx-get="/runs/run_01…/" hx-select="#run" hx-swap="outerHTML"
+//              hx-trigger="live:run:run_01… from:body">
+// htmx reads an event's name up to the next space, comma or bracket, so colons inside it are fine. Add no throttle:
+// this file already gathers a topic's notices (at most two a second, never losing the last), which htmx's would lose.
+//
+// States: live, reconnecting, polling (after two failed connects), offline. In each but offline every topic of the
+// page is also asked again every 20 s, so that a lost notice costs 20 s at most.
+
+const CATCH_UP_MS = 20_000;
+const GATHER_MS = 500;
+const LONGEST_WAIT_MS = 30_000;
+const SESSION_ENDED = 4401;
+const WORDS = { live: "Live", reconnecting: "Reconnecting", polling: "Updating every 20 s", offline: "Offline" };
+
+let socket = null;
+let failures = 0;
+let told = "";
+let hadGap = false;
+let state = "";
+const waiting = new Map(); // topic -> timer; the topic fires once more when it ends if `again` was set
+const missed = new Set(); // topics that changed while the tab was hidden
+
+function topics() {
+  const found = new Set();
+  for (const element of document.querySelectorAll("[hx-trigger*='live:']")) {
+    for (const match of element.getAttribute("hx-trigger").matchAll(/(?:^|[\s,])live:([^\s,[]+)/g)) found.add(match[1]);
+  }
+  return found;
+}
+
+function fire(topic) {
+  if (document.hidden) missed.add(topic);
+  else document.body.dispatchEvent(new CustomEvent(`live:${topic}`, { detail: { topic } }));
+}
+
+function changed(topic) {
+  const timer = waiting.get(topic);
+  if (timer) {
+    timer.again = true;
+    return;
+  }
+  fire(topic);
+  const gathering = { again: false };
+  waiting.set(topic, gathering);
+  setTimeout(() => {
+    waiting.delete(topic);
+    if (gathering.again) changed(topic);
+  }, GATHER_MS);
+}
+
+function fireAll() {
+  topics().forEach(fire);
+}
+
+function show(next) {
+  if (next === state) return;
+  state = next;
+  for (const indicator of document.querySelectorAll("[data-live]")) paint(indicator);
+  const isOffline = state === "offline";
+  for (const banner of document.querySelectorAll("[data-offline]")) banner.hidden = !isOffline;
+  for (const button of document.querySelectorAll("[data-decides]")) {
+    button.toggleAttribute("disabled", isOffline);
+    button.title = isOffline ? "You are offline, so this cannot be sent." : "";
+  }
+}
+
+function paint(indicator) {
+  indicator.dataset.state = state;
+  indicator.textContent = WORDS[state];
+  indicator.hidden = !state;
+}
+
+function tell() {
+  if (socket?.readyState !== WebSocket.OPEN) return;
+  const message = JSON.stringify({ topics: [...topics()].sort() });
+  if (message === told) return;
+  told = message;
+  socket.send(message);
+}
+
+function connect() {
+  if (!navigator.onLine) return show("offline");
+  if (topics().size === 0) return;
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live/`);
+  socket.onopen = () => {
+    failures = 0;
+    told = "";
+    tell();
+    show("live");
+    if (hadGap) fireAll();
+    hadGap = true;
+  };
+  socket.onmessage = (event) => changed(JSON.parse(event.data).topic);
+  socket.onclose = (event) => {
+    socket = null;
+    if (event.code === SESSION_ENDED) return location.reload();
+    failures += 1;
+    show(!navigator.onLine ? "offline" : failures > 2 ? "polling" : "reconnecting");
+    setTimeout(connect, Math.random() * Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures));
+  };
+}
+
+setInterval(() => {
+  if (state !== "offline") fireAll();
+}, CATCH_UP_MS);
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  const late = [...missed];
+  missed.clear();
+  late.forEach(fire);
+});
+addEventListener("offline", () => show("offline"));
+addEventListener("online", () => {
+  show("reconnecting");
+  if (!socket) connect();
+  fireAll();
+});
+document.body.addEventListener("htmx:load", (event) => {
+  tell();
+  for (const indicator of event.target.querySelectorAll?.("[data-live]") ?? []) if (state) paint(indicator);
+});
+
+connect();
