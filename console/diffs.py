@@ -51,11 +51,11 @@ def _block(tag: str, old: list[str], new: list[str], span: tuple[int, int, int, 
     i1, i2, j1, j2 = span
     if tag == "equal":
         return [Line("", i + 1, j1 + i - i1 + 1, "", words.visible(old[i])) for i in range(i1, i2)]
-    if tag == "replace" and i2 - i1 == j2 - j1:
-        pairs = [_marked(old[i], new[j]) for i, j in zip(range(i1, i2), range(j1, j2), strict=True)]
-        gone = [Line("del", i1 + n + 1, None, "−", left) for n, (left, _) in enumerate(pairs)]
-        return gone + [Line("add", None, j1 + n + 1, "+", right) for n, (_, right) in enumerate(pairs)]
-    return [_removed(i, old[i]) for i in range(i1, i2)] + [_added(j, new[j]) for j in range(j1, j2)]
+    pairs = [_marked(old[i], new[j]) for i, j in zip(range(i1, i2), range(j1, j2), strict=False)]
+    gone = [Line("del", i1 + n + 1, None, "−", left) for n, (left, _) in enumerate(pairs)]
+    come = [Line("add", None, j1 + n + 1, "+", right) for n, (_, right) in enumerate(pairs)]
+    gone += [_removed(i, old[i]) for i in range(i1 + len(pairs), i2)]
+    return gone + come + [_added(j, new[j]) for j in range(j1 + len(pairs), j2)]
 
 
 def _removed(index: int, text: str) -> Line:

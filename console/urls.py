@@ -32,7 +32,7 @@ urlpatterns = [
 def _mount(prefix: str, module: str) -> None:
     try:
         urlpatterns.append(path(prefix, include(module)))
-    except ModuleNotFoundError:
+    except (ImportError, RuntimeError):
         pass
 
 

@@ -49,7 +49,7 @@ def span(seconds: float) -> str:
         return _units(whole // 60 * 60)
     if whole < 48 * 3600:
         return f"{whole // 3600} h"
-    return f"{whole // 86400} d"
+    return f"{round(whole / 86400)} d"
 
 
 def relative(at: datetime, now: datetime) -> str:

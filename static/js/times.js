@@ -14,7 +14,7 @@ function span(seconds) {
     const minutes = Math.floor((s % 3600) / 60);
     return `${Math.floor(s / 3600)} h${minutes ? ` ${minutes} min` : ""}`;
   }
-  return s < 48 * 3600 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
+  return s < 48 * 3600 ? `${Math.floor(s / 3600)} h` : `${Math.round(s / 86400)} d`;
 }
 
 function relative(seconds) {
