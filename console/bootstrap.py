@@ -1,7 +1,7 @@
 """From a bare Python to an environment with the project's packages. Standard library only.
 
 `.venv` in the project is made, uv is installed beside it, and the packages of a constraints file with hashes are
-installed; plain pip does it where uv cannot. A stamp remembers what was installed, so that the next start costs nothing.
+installed; plain pip does it where uv cannot. A stamp remembers what was installed, so that the next start is free.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def ensure(arguments: Sequence[str]) -> None:
         return
     try:
         if os.environ.get(AGAIN):
-            raise SetupProblem(f"The packages are installed in {VENV}, but cannot be used. Remove {VENV} and start again.")
+            raise SetupProblem(
+                f"The packages are installed in {VENV}, but cannot be used. Remove {VENV} and start again."
+            )
         if not _is_installed(wanted):
             with _one_at_a_time():
                 if not _is_installed(wanted):
@@ -83,11 +85,11 @@ def _is_installed(wanted: Path) -> bool:
         return False
     if stamp.get(wanted.name) != _digest(wanted):
         return False
-    return Path(sys.prefix) == VENV and _finds_django(sys.executable) or _finds_django(PYTHON)
+    return _finds_django(PYTHON)
 
 
-def _finds_django(python: str | Path) -> bool:
-    if str(python) == sys.executable:
+def _finds_django(python: Path) -> bool:
+    if Path(sys.prefix) == VENV:
         return importlib.util.find_spec("django") is not None
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('django') is None)"
     try:
@@ -221,7 +223,7 @@ class Setup:
         if done.returncode != 0:
             raise SetupProblem(
                 f"The packages could not be installed. pip said:{_last_lines(done)}\n"
-                "Check the network and start again. Without a network: put the packages into a folder on another machine"
+                "Check the network and start again. Without one: put the packages into a folder on another machine"
                 f" (pip download --requirement {wanted.relative_to(ROOT)} --dest packages), copy it here, and set"
                 " PIP_NO_INDEX=1 and PIP_FIND_LINKS to it."
             )

@@ -6,6 +6,7 @@ Every variable is listed here with its meaning; a value that cannot be used stop
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -93,17 +94,21 @@ def load() -> Environment:
         found = Environment()
         complete = found.model_copy(update=_embedded(found)) if found.is_embedded else found
     except ValidationError as wrong:
-        lines = [f"  {'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in wrong.errors(include_input=False)]
+        lines = [_told(error) for error in wrong.errors(include_input=False)]
         sys.exit("Settings cannot be read from the environment:\n" + "\n".join(lines))
     except ServerProblem as problem:
         sys.exit(str(problem))
     for name in ("steadyhand_secret_key", "steadyhand_audit_key"):
         if not getattr(complete, name):
             sys.exit(
-                f"{name.upper()} is not set. With servers of your own, put {SHORTEST_KEY} or more random characters into"
-                " it and keep them; there is no default."
+                f"{name.upper()} is not set. With servers of your own, put {SHORTEST_KEY} or more random characters"
+                " into it and keep them; there is no default."
             )
     return complete
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    return f"  {'.'.join(map(str, error['loc'])).upper()}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _embedded(found: Environment) -> dict[str, Any]:

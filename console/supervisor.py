@@ -6,11 +6,11 @@ This process loads no Django: it stays small, and a fault in the application can
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import signal
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +20,8 @@ from console.embedded.processes import ServerProblem
 from console.embedded.valkey import Valkey
 
 MANAGE = servers.ROOT / "manage.py"
+# Listening on every address; the browser here takes the loopback.
+EVERY_ADDRESS = {"": ports.LOOPBACK, "0.0.0.0": ports.LOOPBACK, "::": "::1"}  # noqa: S104 - the user's choice
 ALREADY_RUNS = 2
 STOP_SECONDS = 15.0
 WEB_START_SECONDS = 120.0
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> int:
 
 def _already_runs(owner: lock.Owner) -> str:
     if owner.command != "manage.py up":
-        return f"{owner.command} (process {owner.pid}) uses the database of this directory. Start again when it has ended."
+        return f"{owner.command} (process {owner.pid}) uses the database here. Start again when it has ended."
     where = f" at {owner.url}" if owner.url else " and is still starting"
     return f"Steadyhand already runs in this directory{where} (process {owner.pid}). Stop that one with Ctrl-C first."
 
@@ -88,8 +90,13 @@ class Supervisor:
         self.env: dict[str, str] = {}
 
     @property
+    def reachable_host(self) -> str:
+        """An address of this machine that a browser on it can open."""
+        return EVERY_ADDRESS.get(self.options.host, self.options.host)
+
+    @property
     def url(self) -> str:
-        host = ports.LOOPBACK if self.options.host in ("0.0.0.0", "::", "") else self.options.host
+        host = self.reachable_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.options.port}"
 
     def run(self) -> int:
@@ -165,11 +172,14 @@ class Supervisor:
                 raise ServerProblem("The web server did not start; its messages stand above.")
 
     def _web_answers(self) -> bool:
+        connection = http.client.HTTPConnection(self.reachable_host, self.options.port, timeout=2)
         try:
-            with urllib.request.urlopen(f"{self.url}/healthz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (OSError, ValueError):
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
 
     def _greet(self) -> None:
         self.owned.tell(lock.Owner(os.getpid(), "manage.py up", self.url))
@@ -177,7 +187,11 @@ class Supervisor:
         lines = ["", f"Steadyhand runs at {self.url}"]
         if accounts.exists() and not self.options.no_demo:
             lines += ["", *accounts.read_text().strip().splitlines()]
-        lines += ["", f"Ready after {time.monotonic() - self.began:.1f} s. Ctrl-C stops it; its data stays in {self.data_dir}.", ""]
+        lines += [
+            "",
+            f"Ready after {time.monotonic() - self.began:.1f} s. Ctrl-C stops it; its data stays in {self.data_dir}.",
+            "",
+        ]
         print("\n".join(f"  {line}".rstrip() for line in lines), flush=True)
 
     def _watch(self) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import django_rq
 import pytest
 from django.conf import settings
@@ -19,7 +17,6 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def empty_redis() -> Iterator[None]:
+def empty_redis() -> None:
     """Every test finds an empty queue."""
     django_rq.get_connection(queue.CHORES).flushdb()
-    yield

@@ -25,6 +25,10 @@ _stack = ExitStack()
 _owner = os.getpid()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shots", metavar="DIR", default=None, help="store screenshots of the browser journeys there")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests() -> Generator[None, object, object]:
     """The wrapper runs before pytest-django reads the settings."""
@@ -74,4 +78,6 @@ def _refuse_redis_in_use() -> None:
     with redis.Redis.from_url(url) as connection:
         keys = connection.dbsize()
     if keys:
-        raise ServerProblem(f"The Redis database of REDIS_URL holds {keys} keys, and the tests would delete them. Use another.")
+        raise ServerProblem(
+            f"The Redis database of REDIS_URL holds {keys} keys, and the tests would delete them. Use an empty one."
+        )

@@ -21,7 +21,9 @@ def folder(path: Path) -> Path:
     except FileExistsError:
         raise ServerProblem(f"{path} should be a folder, but is a file. Move it away.") from None
     except OSError as error:
-        raise ServerProblem(f"Cannot make {path}: {error.strerror}. Set STEADYHAND_DATA_DIR to a folder of yours.") from None
+        raise ServerProblem(
+            f"Cannot make {path}: {error.strerror}. Set STEADYHAND_DATA_DIR to a folder of yours."
+        ) from None
     _give_to_owner(path)
     return path
 
@@ -30,13 +32,15 @@ def write(path: Path, text: str) -> None:
     """Replace the file in one step, mode 0600 from its first byte on."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
         _give_to_owner(beside)
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise ServerProblem(f"Cannot write {path}: {error.strerror}. Free some space or mend its permissions.") from None
+        raise ServerProblem(
+            f"Cannot write {path}: {error.strerror}. Free some space or mend its permissions."
+        ) from None
 
 
 def write_json(path: Path, content: dict[str, str]) -> None:

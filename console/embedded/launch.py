@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -45,8 +46,7 @@ def become(identity: Any) -> None:
             ("uid_map", f"{SHOWN_UID} {uid} 1"),
             ("gid_map", f"{SHOWN_UID} {gid} 1"),
         ):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+            Path(f"/proc/self/{name}").write_text(text)
         return
     uid, gid = identity
     os.setgroups([])

@@ -85,7 +85,7 @@ class Postgres:
         files.write_json(self.settings_file, self.settings)
 
     def _initialise(self) -> None:
-        """Make the cluster beside its place and move it there when it is whole, so that a kill leaves no half of one."""
+        """Make the cluster beside its place and move it there when it is whole: a kill leaves no half of one."""
         parent = files.folder(self.cluster.parent)
         if self.runner.owner is not None and account.owner_of(parent) is None:
             # The account walks through; what lies in the folder stays private by its own mode.
@@ -111,7 +111,7 @@ class Postgres:
         major = binaries.postgres_major(self.runner.programs)
         if major < binaries.OLDEST_POSTGRES:
             raise ServerProblem(
-                f"PostgreSQL {major} is too old: {binaries.OLDEST_POSTGRES} or newer is needed ({self.runner.programs})."
+                f"PostgreSQL {major} in {self.runner.programs} is too old; {binaries.OLDEST_POSTGRES} is the oldest."
             )
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else ["--locale=C.UTF-8"]
         quick = ["--no-sync"] if self.throwaway else []
@@ -159,25 +159,35 @@ class Postgres:
         installed = binaries.postgres_major(self.runner.programs)
         if made_by != str(installed):
             raise ServerProblem(
-                f"{self.cluster} was made by PostgreSQL {made_by}, but PostgreSQL {installed} is installed, which cannot"
-                f" read it. Start it with PostgreSQL {made_by} ({binaries.POSTGRES_VARIABLE}=<folder of its programs>)"
+                f"{self.cluster} was made by PostgreSQL {made_by}; the installed PostgreSQL {installed} cannot read it."
+                f" Start it with PostgreSQL {made_by} ({binaries.POSTGRES_VARIABLE}=<folder of its programs>)"
                 f" and dump it, or move it away to start empty: mv {self.cluster} {self.cluster}-{made_by}"
             )
 
     def _check_nobody_runs_it(self) -> None:
-        """An orphan of ours is stopped; a number in a stale file that now belongs to another program is left alone."""
+        """Stop an orphan of ours; take a stale file away when its number now belongs to another program.
+
+        PostgreSQL itself would refuse to start for as long as any process has that number. Where the other program
+        cannot be told, the file stays and PostgreSQL decides.
+        """
+        file = self.cluster / "postmaster.pid"
         try:
-            pid = int((self.cluster / "postmaster.pid").read_text().split("\n", 1)[0])
+            pid = int(file.read_text().split("\n", 1)[0])
         except (OSError, ValueError):
             return
-        if not self._is_our_server(pid):
-            return
-        os.kill(pid, signal.SIGINT)
-        if not processes.wait_until(lambda: not self._is_our_server(pid), alive=lambda: True, seconds=20):
-            raise ServerProblem(f"A PostgreSQL server (process {pid}) still uses {self.cluster}. Stop it first.")
+        arguments = processes.arguments_of(pid)
+        if self._is_ours(arguments):
+            os.kill(pid, signal.SIGINT)
+            gone = processes.wait_until(
+                lambda: not self._is_ours(processes.arguments_of(pid)), alive=lambda: True, seconds=20
+            )
+            if not gone:
+                raise ServerProblem(f"A PostgreSQL server (process {pid}) still uses {self.cluster}. Stop it first.")
+        elif any(arguments):
+            file.unlink(missing_ok=True)
 
-    def _is_our_server(self, pid: int) -> bool:
-        return os.fsencode(self.cluster) in processes.arguments_of(pid)
+    def _is_ours(self, arguments: list[bytes]) -> bool:
+        return os.fsencode(self.cluster) in arguments
 
     def _ensure_database(self) -> None:
         """The console's own role is no superuser: SQL that somebody smuggles in cannot reach files or programs."""

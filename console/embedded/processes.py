@@ -15,6 +15,8 @@ from typing import IO
 
 LAUNCH = Path(__file__).with_name("launch.py")
 NAMESPACE = "namespace"
+# Linux signals a child when its parent dies; elsewhere a watching process does.
+KERNEL_TIES = sys.platform == "linux"
 Identity = str | tuple[int, int] | None
 PIPE = subprocess.PIPE
 Output = int | IO[bytes]
@@ -33,7 +35,7 @@ def start(
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child; call it from the main thread, because the kernel ties the child to the thread that forked it."""
-    lifeline = None if sys.platform == "linux" else _lifeline()
+    lifeline = None if KERNEL_TIES else _lifeline()
     options = {
         "identity": identity,
         "parent": os.getpid(),

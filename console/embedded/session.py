@@ -15,7 +15,17 @@ from console.embedded.processes import ServerProblem
 
 # These read code and files only; everything else may ask the database.
 NEED_NO_SERVERS = {"check", "collectstatic", "compilemessages", "diffsettings", "findstatic", "makemessages"}
-NEED_NO_SERVERS |= {"help", "makemigrations", "startapp", "startproject", "test", "version", "--help", "-h", "--version"}
+NEED_NO_SERVERS |= {
+    "help",
+    "makemigrations",
+    "startapp",
+    "startproject",
+    "test",
+    "version",
+    "--help",
+    "-h",
+    "--version",
+}
 MANAGE = servers.ROOT / "manage.py"
 OWNER_STARTS_SECONDS = 90.0
 

@@ -56,7 +56,11 @@ def part(arguments: Sequence[str], *, is_journeys: bool) -> list[str] | None:
         return None
     command = [sys.executable, "-m", "pytest", *others]
     if is_journeys:
-        return [*command, "-p", "no:xdist", *(mine or [str(JOURNEYS)])] if (settings.BASE_DIR / JOURNEYS).is_dir() else None
+        return (
+            [*command, "-p", "no:xdist", *(mine or [str(JOURNEYS)])]
+            if (settings.BASE_DIR / JOURNEYS).is_dir()
+            else None
+        )
     if not any(other.startswith(("-n", "--numprocesses")) for other in others):
         command += ["-n", str(min(os.cpu_count() or 1, MOST_PROCESSES))]
     return [*command, *(mine or ["tests", f"--ignore={JOURNEYS}"])]

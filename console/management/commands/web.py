@@ -4,9 +4,11 @@ from typing import Any
 
 import uvicorn
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
 
 # An open page keeps its socket for ever; a stop does not wait longer than this for it.
 GRACE_SECONDS = 5
+POOL = {"min_size": 2, "max_size": 20, "timeout": 10}
 
 
 class Command(BaseCommand):
@@ -16,10 +18,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
         parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
-        parser.add_argument("--forwarded-allow-ips", default=None, help="proxies whose X-Forwarded headers are believed")
+        parser.add_argument("--forwarded-allow-ips", help="proxies whose X-Forwarded headers are believed")
         parser.add_argument("--access-log", action="store_true", help="one line per request")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _pool_connections()
         # Loaded here, so that a fault shows its own traceback and ends the process with an error.
         from console.asgi import application
 
@@ -34,3 +37,13 @@ class Command(BaseCommand):
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+
+
+def _pool_connections() -> None:
+    """Under ASGI every request has a thread of its own, so a connection kept by its thread is never used again.
+
+    Only here: a worker that forks would share the pool's connections with its children.
+    """
+    database = connections.settings["default"]
+    database["CONN_MAX_AGE"] = 0
+    database["OPTIONS"] = {**database["OPTIONS"], "pool": POOL}
