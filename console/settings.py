@@ -197,7 +197,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
-TOOL_MODULES = ["runtime.shop.tools", *ENV.steadyhand_tools]
+TOOL_MODULES = ["runtime.builtin_tools", "runtime.shop.tools", *ENV.steadyhand_tools]
 
 LOGGING = {
     "version": 1,

@@ -62,6 +62,7 @@ class ToolManifest(Part):
     output_cap_bytes: int = Field(200_000, gt=0, le=50_000_000)
     is_retrieval: bool = False
     hands_off: bool = Field(False, description="A successful call ends the run as escalated")
+    declines: bool = Field(False, description="A successful call ends the run as refused")
     moves_money: bool = False
     labelled: bool = Field(True, description="False when nobody has reviewed these labels")
     title: str = Field("", max_length=200, description="Sentence for people: Refund ${amount} for order {order_id}")

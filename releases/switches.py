@@ -30,13 +30,16 @@ BLOCKING_SQL = """
       AND (effect = 'disable_tool' OR (effect = 'writes_off' AND %(is_write)s))
     ORDER BY effect LIMIT 1
 """
-# Parameter: agent slug. Yields a row when new runs of the agent are paused.
-PAUSING_SQL = """
-    SELECT id FROM releases_killswitch
-    WHERE lifted_at IS NULL AND effect = 'pause_runs'
-      AND (scope = 'everything' OR (scope = 'agent' AND target = %(agent)s))
-    LIMIT 1
-"""
+
+
+def pausing_sql(agent: str) -> str:
+    """Yields a row when new runs of the agent are paused. `agent` is an SQL expression for its slug."""
+    return f"""
+        SELECT id FROM releases_killswitch
+        WHERE lifted_at IS NULL AND effect = 'pause_runs'
+          AND (scope = 'everything' OR (scope = 'agent' AND target = {agent}))
+        LIMIT 1
+    """
 
 
 @transaction.atomic

@@ -1,0 +1,282 @@
+"""Tool calls: through the gate, to a person, to the tool, and back with a result that is certain."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import close_old_connections, connection, transaction
+
+from console import redact
+from releases import switches
+from releases.bundles import ToolManifest
+from runtime import calls, journal, toolbox, turns
+from runtime.journal import Finished, LeaseLost, NewStep, SwitchedOff, Write
+from runtime.messages import Call
+from runtime.policies import gating
+from runtime.policies.folding import Entry, Finish, Judge, Recover
+from runtime.policies.gating import Allow, Ask, Facts, Refuse
+from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.toolbox import Executable
+from runtime.tools import ToolError
+from runtime.turns import Turn
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
+# Synchronous tools and database verbs run here, so that a slow tool never stops the loop.
+THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="tool")
+
+
+async def judge(engine: Engine, turn: Turn, command: Judge) -> bool:
+    """Pass a proposed call through the gate and act on the verdict. True when the turn is over."""
+    call, approval = command.call, command.approval
+    manifest = turn.bundle.toolset.get(call.name)
+    executable = toolbox.resolve(turn.bundle, manifest, turn.row["thread_id"], call.id) if manifest else None
+    raw = approval.output["arguments"] if approval else call.arguments
+    prepared = toolbox.prepare(executable, raw) if manifest else toolbox.Prepared(None, {})
+    if approval is not None:
+        void = await in_thread(calls.why_void, turn.run_id, approval, call.name, prepared.arguments, turn.row["digest"])
+        if void:
+            return await _refuse(engine, turn, call, Refuse("approval-void", void))
+
+    verdict = gating.decide_call(await _facts(turn, call, prepared, reviewed=approval is not None))
+    if isinstance(verdict, Refuse):
+        return await _refuse(engine, turn, call, verdict)
+    assert manifest is not None and executable is not None and prepared.arguments is not None
+    if isinstance(verdict, Ask):
+        await in_thread(calls.park, turn, call, manifest, prepared.arguments, verdict)
+        engine.announce(turn, ended=True)
+        return True
+    return await _start(engine, turn, call, manifest, executable, prepared.arguments, verdict)
+
+
+async def recover(engine: Engine, turn: Turn, command: Recover) -> bool:
+    """Decide about a call whose process died between its intent and its result (see the effect contract)."""
+    call, entry = command.call, command.entry
+    manifest = turn.bundle.toolset[call.name]
+    if manifest.retry == "unsafe":
+        await in_thread(calls.park_unknown, turn, call, manifest, entry)
+        engine.announce(turn, ended=True)
+        return True
+    # Read and idempotent calls are made again with the same key; a transactional one is known not to have happened.
+    executable = toolbox.resolve(turn.bundle, manifest, turn.row["thread_id"], call.id)
+    switch = gating.decide_call(
+        await _facts(turn, call, toolbox.prepare(executable, entry.input["arguments"]), reviewed=True)
+    )
+    if isinstance(switch, Refuse) and switch.rule == "kill_switch":
+        await _finish(engine, turn, manifest, entry, _stopped(entry, switch))
+        return False
+    assert executable is not None
+    await _perform(engine, turn, manifest, executable, entry)
+    return False
+
+
+def unknown(entry: Entry) -> Finished:
+    """The mark of a call that may or may not have happened."""
+    return Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
+
+
+async def in_thread(function: Any, *args: Any) -> Any:
+    """Run a synchronous function with a usable database connection of its own."""
+    return await asyncio.get_running_loop().run_in_executor(THREADS, partial(_connected, function, *args))
+
+
+def _connected(function: Any, *args: Any) -> Any:
+    close_old_connections()
+    try:
+        return function(*args)
+    finally:
+        close_old_connections()
+
+
+async def _facts(turn: Turn, call: Call, prepared: toolbox.Prepared, *, reviewed: bool) -> Facts:
+    return Facts(
+        tool=call.name,
+        bundle=turn.bundle,
+        agent=turn.agent,
+        switches=tuple(await in_thread(switches.engaged)),
+        scopes=frozenset(turn.row["scopes"]),
+        arguments=prepared.arguments,
+        schema_errors=prepared.errors,
+        has_secret=prepared.arguments is not None and redact.has_secret(prepared.arguments),
+        spent=turn.spent(),
+        budgets=turn.budgets,
+        repeats=turn.state.repeats.get(toolbox.fingerprint(call.name, prepared.arguments), 0),
+        approvals=turn.state.approvals,
+        reviewed=reviewed,
+    )
+
+
+async def _refuse(engine: Engine, turn: Turn, call: Call, refusal: Refuse) -> bool:
+    """Record the refusal, tell the model why, and end the run when nothing further can pass."""
+    moment = datetime.now(UTC)
+    step = NewStep(
+        StepKind.GUARDRAIL,
+        refusal.rule,
+        StepStatus.REFUSED,
+        moment,
+        moment,
+        verdict=StepVerdict.REFUSED,
+        rule=refusal.rule,
+        summary=f"{call.name[:60]}: {refusal.reason}",
+        call_id=call.id,
+        input={"call": {"id": call.id, "name": call.name[:200], "arguments": call.arguments}},
+        output={
+            "decision": "refuse",
+            "rule": refusal.rule,
+            "reason": refusal.reason,
+            "content": f"The call was not made. {refusal.reason}",
+        },
+    )
+    await engine.commit(turn, Write(steps=[step], tool_errors=1))
+    if refusal.switch_id:
+        await in_thread(switches.count_blocked, UUID(refusal.switch_id))
+    if refusal.ends_run:
+        await engine.finish(turn, Finish(RunStatus.FAILED, refusal.rule, refusal.reason))
+        return True
+    return False
+
+
+async def _start(
+    engine: Engine,
+    turn: Turn,
+    call: Call,
+    manifest: ToolManifest,
+    executable: Executable,
+    arguments: Mapping[str, Any],
+    verdict: Allow,
+) -> bool:
+    """Commit the intent, in the statement that asks the kill switches, and only then make the call."""
+    step = NewStep(
+        StepKind.RETRIEVAL if manifest.is_retrieval else StepKind.TOOL,
+        call.name,
+        StepStatus.STARTED,
+        datetime.now(UTC),
+        verdict=StepVerdict.ALLOWED,
+        rule=verdict.rule,
+        call_id=call.id,
+        idempotency_key=f"{turn.public_id}:",
+        input={
+            "call_id": call.id,
+            "arguments": dict(arguments),
+            "fingerprint": toolbox.fingerprint(call.name, dict(arguments)),
+            "reason": verdict.reason,
+        },
+    )
+    write = Write(
+        steps=[step],
+        tool_calls=1,
+        tool=call.name,
+        risk="medium" if manifest.is_write else "low",
+        guard={"agent": turn.agent, "tool": call.name, "is_write": manifest.is_write},
+    )
+    try:
+        await engine.commit(turn, write)
+    except SwitchedOff as stopped:
+        titles = {switch.id: switch for switch in await in_thread(switches.engaged)}
+        switch = titles.get(str(stopped.switch_id))
+        reason = f"Kill switch: {switch.title}. {switch.reason}" if switch else "A kill switch was engaged just now."
+        return await _refuse(engine, turn, call, Refuse("kill_switch", reason, str(stopped.switch_id)))
+    entry = turn.state.entry
+    assert entry is not None
+    await _perform(engine, turn, manifest, executable, entry)
+    return False
+
+
+async def _perform(engine: Engine, turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry) -> None:
+    """Make the call whose intent is committed, and commit its result. Never makes it twice."""
+    context = turn.context(entry.idempotency_key)
+    arguments = entry.input["arguments"]
+    try:
+        async with asyncio.timeout(manifest.timeout_s):
+            if manifest.retry == "transactional" and not executable.is_async:
+                await in_thread(_with_its_step, turn, manifest, executable, entry, context, arguments)
+                await turns.reload(engine.pool, turn)
+                engine.announce(turn)
+                return
+            value = await _call(executable, context, arguments)
+            finished = _succeeded(manifest, entry, value)
+    except ToolError as said:
+        finished = _failed(entry, said.code, str(said), f"The tool said: {said}")
+    except TimeoutError:
+        finished = _late(manifest, entry)
+    except LeaseLost:
+        raise
+    except Exception as broken:
+        finished = _broken(manifest, entry, broken)
+    await _finish(engine, turn, manifest, entry, finished)
+
+
+async def _call(executable: Executable, context: Any, arguments: Mapping[str, Any]) -> Any:
+    if executable.is_async:
+        return await executable.call(context, arguments)
+    value = await in_thread(executable.call, context, arguments)
+    return await value if inspect.isawaitable(value) else value
+
+
+def _with_its_step(
+    turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry, context: Any, arguments: Any
+) -> None:
+    """Effect and result in one transaction: after a crash it either happened with its step or not at all."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        value = executable.call(context, arguments)
+        cursor.execute(
+            "SELECT 1 FROM runtime_run WHERE id = %s AND fence = %s AND status = 'running' FOR UPDATE", turn.lease
+        )
+        held = cursor.fetchone()
+        cursor.execute("SELECT 1 FROM runtime_step WHERE id = %s AND finished_at IS NULL", [entry.id])
+        if held is None or cursor.fetchone() is None:
+            raise LeaseLost
+        write = Write(finished=[_succeeded(manifest, entry, value)], tainted=manifest.output_trust == "untrusted")
+        journal.commit_within(cursor, turn.lease, write)
+
+
+async def _finish(engine: Engine, turn: Turn, manifest: ToolManifest, entry: Entry, finished: Finished) -> None:
+    failed = finished.status != StepStatus.DONE
+    tainted = not failed and manifest.output_trust == "untrusted"
+    await engine.commit(turn, Write(finished=[finished], tool_errors=int(failed), tainted=tainted))
+    await turns.reload(engine.pool, turn)
+
+
+def _succeeded(manifest: ToolManifest, entry: Entry, value: Any) -> Finished:
+    kept = toolbox.output(manifest, value)
+    return Finished(
+        UUID(entry.id), StepStatus.DONE, datetime.now(UTC), summary=toolbox.phrase(manifest, kept), output=kept
+    )
+
+
+def _failed(entry: Entry, code: str, summary: str, content: str) -> Finished:
+    return Finished(
+        UUID(entry.id),
+        StepStatus.FAILED,
+        datetime.now(UTC),
+        summary=summary,
+        error=code,
+        output={"content": content, "error": summary},
+    )
+
+
+def _late(manifest: ToolManifest, entry: Entry) -> Finished:
+    if manifest.retry == "unsafe":
+        return unknown(entry)
+    text = f"No result within {manifest.timeout_s:g} s."
+    return _failed(entry, "timeout", text, f"The tool did not answer. {text}")
+
+
+def _broken(manifest: ToolManifest, entry: Entry, broken: Exception) -> Finished:
+    """Only a ToolError says that nothing happened; from an unsafe tool any other exception leaves it open."""
+    if manifest.retry == "unsafe":
+        return unknown(entry)
+    text = f"{type(broken).__name__}: {broken}"[:300]
+    return _failed(entry, "exception", text, f"The tool failed ({type(broken).__name__}).")
+
+
+def _stopped(entry: Entry, refusal: Refuse) -> Finished:
+    return _failed(entry, "kill_switch", refusal.reason, f"The call was not made. {refusal.reason}")

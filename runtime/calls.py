@@ -1,0 +1,295 @@
+"""Asking a person about a tool call: parking the run, checking edits, waking it with the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils.timezone import now
+
+from approvals import requests
+from approvals.models import ApprovalRequest, Decision
+from approvals.states import ApprovalStatus, Verdict
+from console import ids, live, problems
+from console.actors import system
+from console.states import move
+from releases import switches
+from releases.bundles import Budgets, ToolManifest
+from runtime import cards, events, journal, queueing, toolbox
+from runtime.journal import Finished, NewStep, Write
+from runtime.messages import Call
+from runtime.models import Run, Step, StepPayload
+from runtime.policies import budgeting, gating
+from runtime.policies.folding import Entry
+from runtime.policies.gating import Ask
+from runtime.states import RUN_MOVES, RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.turns import Turn
+
+SUBJECT = "run.call"  # subject id: <public run id>:<approval step's public id>
+SETTLEMENT = "run.settlement"
+
+
+def park(turn: Turn, call: Call, manifest: ToolManifest, arguments: Mapping[str, Any], ask: Ask) -> None:
+    """Ask a person: the verdict, the open approval step, the request and the waiting status in one transaction."""
+    moment = datetime.now(UTC)
+    digest = toolbox.digest(call.name, arguments, str(turn.row["digest"]))
+    verdict = NewStep(
+        StepKind.GUARDRAIL,
+        ask.rule,
+        StepStatus.DONE,
+        moment,
+        moment,
+        verdict=StepVerdict.ASKED,
+        rule=ask.rule,
+        summary=ask.reason,
+        call_id=call.id,
+        input={"call": {"id": call.id, "name": call.name, "arguments": dict(arguments)}},
+        output={
+            "decision": "ask",
+            "rule": ask.rule,
+            "rule_version": ask.version,
+            "reason": ask.reason,
+            "conditions": list(ask.conditions),
+        },
+    )
+    title = cards.title(manifest, arguments)
+    approval = _approval_step(call, title, moment, {"digest": digest, "arguments": dict(arguments)})
+    write = Write(steps=[verdict, approval], approvals_asked=1, risk=ask.risk)
+    _park(turn, approval, write, SUBJECT, cards.for_call(turn, manifest, arguments, ask, title), digest)
+
+
+def park_unknown(turn: Turn, call: Call, manifest: ToolManifest, entry: Entry) -> None:
+    """Ask a person whether a call happened that the system cannot know about. It is never made again by itself."""
+    moment = datetime.now(UTC)
+    arguments = entry.input["arguments"]
+    title = f"Did this happen? {cards.title(manifest, arguments)}"
+    digest = toolbox.digest(call.name, arguments, str(turn.row["digest"]))
+    approval = _approval_step(call, title, moment, {"settles": entry.id, "arguments": arguments, "digest": digest})
+    mark = Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
+    write = Write(steps=[approval], finished=[mark], risk="high")
+    _park(turn, approval, write, SETTLEMENT, cards.for_settlement(turn, manifest, arguments, title), digest)
+
+
+def _approval_step(call: Call, title: str, moment: datetime, bound: Mapping[str, Any]) -> NewStep:
+    return NewStep(
+        StepKind.APPROVAL,
+        "Approval",
+        StepStatus.STARTED,
+        moment,
+        summary=title,
+        call_id=call.id,
+        input={"title": title, "tool": call.name, **bound},
+    )
+
+
+def _park(turn: Turn, approval: NewStep, write: Write, kind: str, card: Mapping[str, Any], digest: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        key = ids.public("stp", approval.id)
+        request = requests.create(
+            subject_kind=kind,
+            subject_id=f"{turn.public_id}:{key}",
+            subject_url=f"/runs/{turn.public_id}/?step={key}",
+            digest=digest,
+            **card,
+        )
+        approval.input = {**approval.input, "request": request.public_id}
+        write.status = RunStatus.WAITING
+        write.events = [
+            ("approval.requested", {"approval": request.public_id, "title": request.title}),
+            ("run.waiting", {"until": request.due_at.isoformat()}),
+        ]
+        journal.commit_within(cursor, turn.lease, write)
+        _freeze_if_switched_off(request, turn)
+
+
+def _freeze_if_switched_off(request: ApprovalRequest, turn: Turn) -> None:
+    """A switch engaged between the verdict and now must not leave an open card behind."""
+    from releases.policies import switching
+
+    stopped = switching.decide_call(switches.engaged(), agent=turn.agent, tool=request.action, is_write=True)
+    if stopped:
+        requests.freeze(action=request.action, agent=turn.agent, by=system("gate"), reason=stopped.title)
+
+
+def why_void(run_id: Any, approval: Entry, tool: str, arguments: Mapping[str, Any] | None, release_digest: str) -> str:
+    """Why an approval does not cover the call that is about to be made; empty when it does.
+
+    Compared at dispatch, from the database: the decision, its arguments and the digest it was bound to.
+    """
+    request = ApprovalRequest.objects.filter(pk=ids.parse("apr", str(approval.input["request"]))).first()
+    decision = request.decisions.first() if request else None
+    if request is None or decision is None or request.status != ApprovalStatus.APPROVED:
+        return "Its approval is not valid any more."
+    bound = approval.output.get("digest")
+    now_digest = toolbox.digest(tool, arguments, release_digest) if arguments is not None else ""
+    decided = toolbox.digest(tool, decision.arguments, release_digest)
+    if not (bound == now_digest == decided) or approval.input.get("tool") != tool:
+        _void(request, "The call differs from what was approved.")
+        return "It differs from what was approved, so the approval is void."
+    return ""
+
+
+def _void(request: ApprovalRequest, reason: str) -> None:
+    requests.void(request.subject_kind, request.subject_id, by=system("gate"), reason=reason)
+
+
+class CallHandler:
+    """Answers `approvals` on behalf of runs whose call waits for a decision."""
+
+    def check(self, request: ApprovalRequest, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        run, step = _subject(request)
+        bundle = run.release.bundle
+        manifest = bundle.toolset[request.action]
+        executable = toolbox.resolve(bundle, manifest, run.thread_id, step.call_id)
+        prepared = toolbox.prepare(executable, cards.typed(manifest, arguments))
+        if prepared.arguments is None:
+            raise problems.Invalid(
+                "The edited values do not fit the tool: "
+                + "; ".join(f"{place}: {text}" for place, text in prepared.errors.items()),
+                errors=dict(prepared.errors),
+            )
+        self._guard_policy(run, request, prepared.arguments)
+        return prepared.arguments
+
+    def _guard_policy(self, run: Run, request: ApprovalRequest, arguments: dict[str, Any]) -> None:
+        """Edited arguments pass the gate again; what would need a stricter look than this one is not accepted."""
+        facts = gating.Facts(
+            tool=request.action,
+            bundle=run.release.bundle,
+            agent=run.agent.slug,
+            switches=tuple(switches.engaged()),
+            scopes=frozenset(run.scopes),
+            arguments=arguments,
+            schema_errors={},
+            has_secret=False,
+            spent=budgeting.Spent(0, 0, 0, run.cost_usd, timedelta()),
+            budgets=Budgets.model_validate(run.budgets),
+            repeats=0,
+            approvals=0,
+        )
+        verdict = gating.decide_call(facts)
+        if isinstance(verdict, gating.Refuse):
+            raise problems.Invalid(f"The policy refuses these values. {verdict.reason}")
+        stricter = isinstance(verdict, Ask) and (
+            gating.RISKS.index(verdict.risk) > gating.RISKS.index(request.risk)
+            or (verdict.four_eyes and not request.four_eyes)
+        )
+        if stricter:
+            raise problems.Invalid(
+                f"These values need a stricter approval than this one: {verdict.reason} "
+                "Reject the request and say what the agent should propose."
+            )
+
+    def decided(self, request: ApprovalRequest, decision: Decision) -> None:
+        run, step = _subject(request)
+        approved = decision.verdict == Verdict.APPROVE
+        verdict = (
+            StepVerdict.REJECTED if not approved else StepVerdict.EDITED if decision.edits else StepVerdict.APPROVED
+        )
+        output: dict[str, Any] = {
+            "verdict": verdict,
+            "by": decision.by_label,
+            "reason": decision.reason,
+            "arguments": decision.arguments,
+            "edits": decision.edits,
+        }
+        if approved:
+            output["digest"] = toolbox.digest(request.action, decision.arguments, run.release.digest)
+        else:
+            output["content"] = f"A person rejected this call. Reason: {decision.reason}"
+        _close(step, StepStatus.DONE if approved else StepStatus.REFUSED, verdict, output, f"by {decision.by_label}")
+        _wake(run, "approval.decided", {"verdict": verdict, "by": decision.by_label})
+
+    def ended(self, request: ApprovalRequest) -> None:
+        run, step = _subject(request)
+        _close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody decided in time")
+        _expire(run, request)
+
+
+class SettlementHandler:
+    """Answers on behalf of runs with a call that may or may not have happened. Approve: it happened."""
+
+    def check(self, request: ApprovalRequest, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        raise problems.Invalid("This asks what happened; nothing can be edited.")
+
+    def decided(self, request: ApprovalRequest, decision: Decision) -> None:
+        run, step = _subject(request)
+        happened = decision.verdict == Verdict.APPROVE
+        said = f"{decision.by_label} {'confirmed that it happened' if happened else 'found that it did not happen'}"
+        settled = Step.objects.select_for_update().get(pk=UUID(step.payload.input["settles"]))
+        content = f"{said}. {decision.reason}".strip()
+        _close(
+            settled,
+            StepStatus.DONE if happened else StepStatus.FAILED,
+            "",
+            {"content": content, "result": {"settled": said, "note": decision.reason}},
+            said,
+            error="" if happened else "did_not_happen",
+        )
+        verdict = StepVerdict.APPROVED if happened else StepVerdict.REJECTED
+        _close(step, StepStatus.DONE, verdict, {"verdict": verdict, "by": decision.by_label}, said)
+        _wake(run, "call.settled", {"happened": happened, "by": decision.by_label})
+
+    def ended(self, request: ApprovalRequest) -> None:
+        run, step = _subject(request)
+        _close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody settled it in time")
+        _expire(run, request)
+
+
+def _subject(request: ApprovalRequest) -> tuple[Run, Step]:
+    run_key, _, step_key = request.subject_id.partition(":")
+    run = (
+        Run.objects.select_for_update(of=("self",)).select_related("agent", "release").get(pk=ids.parse("run", run_key))
+    )
+    step = Step.objects.select_related("payload").get(pk=ids.parse("stp", step_key))
+    return run, step
+
+
+def _close(step: Step, status: str, verdict: str, output: dict[str, Any], summary: str, *, error: str = "") -> None:
+    """Write the result of a step on behalf of a person; the run's row is locked."""
+    seq = events.next_seq(step.run_id)
+    Step.objects.filter(pk=step.pk).update(
+        status=status,
+        verdict=verdict or step.verdict,
+        summary=summary[:300],
+        error=error,
+        finished_at=now(),
+        done_seq=seq,
+    )
+    StepPayload.objects.filter(pk=step.pk).update(output=output)
+
+
+def _wake(run: Run, event: str, data: dict[str, Any]) -> None:
+    """Put a parked run back into the queue; the time it waited is kept apart from its working time."""
+    run.refresh_from_db(fields=["seq", "status", "waiting_since"])
+    run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.QUEUED)
+    Run.objects.filter(pk=run.pk).update(
+        status=run.status, parked_ms=F("parked_ms") + parked_ms(run), waiting_since=None, queued_at=now()
+    )
+    events.append(run, event, **data)
+    queueing.enqueue_run(run.pk, run.fence)
+    live.announce(f"run:{run.public_id}", "runs")
+
+
+def _expire(run: Run, request: ApprovalRequest) -> None:
+    run.refresh_from_db(fields=["seq", "status", "waiting_since"])
+    run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.EXPIRED)
+    Run.objects.filter(pk=run.pk).update(
+        status=run.status,
+        cause="approval_expired",
+        cause_detail=f"Nobody decided on “{request.title}” in time. It was not done.",
+        parked_ms=F("parked_ms") + parked_ms(run),
+        waiting_since=None,
+        finished_at=now(),
+    )
+    events.append(run, "run.finished", status=run.status, cause="approval_expired")
+    queueing.callback_due(run.pk)
+    live.announce(f"run:{run.public_id}", "runs")
+
+
+def parked_ms(run: Run) -> int:
+    return int((now() - run.waiting_since).total_seconds() * 1000) if run.waiting_since else 0

@@ -1,0 +1,199 @@
+"""What a person sees of a call: sentence, fields with the origin of each value, evidence, what the agent did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.utils.timezone import now
+
+from releases.bundles import ToolManifest
+from runtime.messages import Message, ModelReply, ToolResult, UserText
+from runtime.policies.gating import Ask
+from runtime.turns import Turn
+
+LONGEST_QUOTE = 1200
+FIXED = frozenset({"target", "destination"})  # what an approver may not turn into something else
+ICONS = {"user": "message-square", "tool": "square-terminal", "model": "sparkles", "refused": "shield"}
+
+
+def title(manifest: ToolManifest, arguments: Mapping[str, Any]) -> str:
+    """The sentence of a call: the manifest's own with its values filled in, else the tool and its arguments."""
+    if manifest.title:
+        return _fill(manifest.title, arguments)[:300]
+    listed = ", ".join(f"{name} {_short(value)}" for name, value in list(arguments.items())[:4])
+    return f"{manifest.name.replace('_', ' ').capitalize()}: {listed}"[:300]
+
+
+def for_call(
+    turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], ask: Ask, sentence: str
+) -> dict[str, Any]:
+    """The approval request of a proposed call, as it will be shown and stored."""
+    return {
+        **_common(turn, manifest, arguments, sentence),
+        "risk": ask.risk,
+        "fields": [field(turn, manifest, name, value) for name, value in arguments.items()],
+        "rule": ask.rule,
+        "rule_version": ask.version,
+        "why": ask.reason,
+        "if_nobody_decides": "Then the run ends as expired and nothing is done.",
+        "reversible": manifest.effect == "write" and not manifest.moves_money,
+        "labels": {"approve": "Approve", "reject": "Reject"},
+        "four_eyes": ask.four_eyes,
+        "due_at": now() + timedelta(minutes=ask.due_minutes),
+    }
+
+
+def for_settlement(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+    """The question whether a call happened whose result was lost."""
+    fields = [{**field(turn, manifest, name, value), "editable": False} for name, value in arguments.items()]
+    return {
+        **_common(turn, manifest, arguments, sentence),
+        "risk": "high",
+        "fields": fields,
+        "rule": "unknown-effect",
+        "rule_version": "1",
+        "why": (
+            "The worker stopped while this call was under way, so nobody knows whether it happened. It is never "
+            "repeated by itself. Look it up in the other system, then say."
+        ),
+        "if_nobody_decides": "Then the run ends as expired, and the call stays marked as unknown.",
+        "reversible": False,
+        "labels": {"approve": "It happened", "reject": "It did not happen"},
+        "due_at": now() + timedelta(days=3),
+    }
+
+
+def field(turn: Turn, manifest: ToolManifest, name: str, value: Any) -> dict[str, Any]:
+    """One argument: its value, whether it may be edited, and where the value was first seen."""
+    kind = manifest.arguments.get(name, "")
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return {
+        "name": name,
+        "label": name.replace("_", " ").capitalize(),
+        "value": value,
+        "editable": plain and kind not in FIXED,
+        "type": "number" if kind == "amount" or isinstance(value, int | float) else "text",
+        "class": kind or "unlabelled",
+        "origin": origin(turn.state.messages, value),
+        "note": "",
+    }
+
+
+def origin(told: tuple[Message, ...], value: Any) -> str:
+    """Where a value comes from: the user's own words, a tool's result, or the model alone."""
+    token = _token(value)
+    if token is None:
+        return "written by the model"
+    for message in told:
+        if isinstance(message, UserText) and token.search(message.text):
+            return "typed by the user"
+    for message in told:
+        if isinstance(message, ToolResult) and not message.is_error and token.search(message.content):
+            return f"read from {message.name}"
+    return "written by the model"
+
+
+def typed(manifest: ToolManifest, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments from a form: texts become the numbers that the tool's schema asks for."""
+    properties = manifest.parameters.get("properties", {})
+    return {name: _as_number(properties.get(name, {}), value) for name, value in arguments.items()}
+
+
+def _common(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+    row = turn.row
+    return {
+        "title": sentence,
+        "action": manifest.name,
+        "agent": turn.agent,
+        "agent_name": row["agent_name"],
+        "release": row["version"],
+        "requested_for": row["principal_id"],
+        "requested_by": row["started_by_id"],
+        "amount_usd": _amount(manifest, arguments),
+        "arguments": dict(arguments),
+        "evidence": _evidence(turn),
+        "side": [_principal(turn)],
+        "history": _history(turn),
+    }
+
+
+def _evidence(turn: Turn) -> list[dict[str, Any]]:
+    """The user's words first, then what the agent read, newest last; all of it untrusted text."""
+    blocks: list[dict[str, Any]] = []
+    for message in turn.state.messages[turn.history :]:
+        if isinstance(message, UserText):
+            who = turn.row["principal_label"] or turn.row["principal_id"]
+            blocks.append({"kind": "quote", "title": "", "text": message.text[:LONGEST_QUOTE], "note": who, "url": ""})
+        elif isinstance(message, ToolResult) and not message.is_error:
+            text = message.content[:LONGEST_QUOTE]
+            blocks.append({"kind": "fact", "title": message.name, "text": text, "note": "from the tool", "url": ""})
+        elif isinstance(message, ModelReply) and message.text.strip():
+            text = message.text[:LONGEST_QUOTE]
+            blocks.append({"kind": "model", "title": "The agent wrote", "text": text, "note": "", "url": ""})
+    return blocks[:1] + blocks[1:][-6:]
+
+
+def _principal(turn: Turn) -> dict[str, Any]:
+    row = turn.row
+    rows = [["Name", row["principal_label"] or "Not given"], ["Id", row["principal_id"]], ["Message", row["title"]]]
+    return {"title": "On behalf of", "rows": rows}
+
+
+def _history(turn: Turn) -> list[dict[str, Any]]:
+    done = []
+    for message in turn.state.messages[turn.history :]:
+        if isinstance(message, UserText):
+            done.append({"icon": ICONS["user"], "text": "Read the message"})
+        elif isinstance(message, ToolResult):
+            verb = "Was refused" if message.is_error else "Used"
+            icon = ICONS["refused" if message.is_error else "tool"]
+            done.append({"icon": icon, "text": f"{verb} {message.name}"})
+    return done[-8:]
+
+
+def _amount(manifest: ToolManifest, arguments: Mapping[str, Any]) -> Decimal | None:
+    for name, kind in manifest.arguments.items():
+        if kind == "amount" and name in arguments:
+            try:
+                amount = Decimal(str(arguments[name]))
+            except InvalidOperation:
+                return None
+            return amount.quantize(Decimal("0.01")) if amount.is_finite() and abs(amount) < 10**9 else None
+    return None
+
+
+def _fill(template: str, arguments: Mapping[str, Any]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: _short(arguments.get(match[1], "")), template)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _token(value: Any) -> re.Pattern[str] | None:
+    """A whole-token search for values that can identify something; bare short numbers justify nothing."""
+    text = str(value).strip()
+    if isinstance(value, bool | dict | list) or len(text) < 3 or len(text) > 300:
+        return None
+    if isinstance(value, int | float) or re.fullmatch(r"\d+\.\d{2}", text):
+        text = text.removesuffix(".00").removesuffix(".0")
+        return re.compile(rf"(?<![\w.]){re.escape(text)}(?:\.0{{1,2}})?(?![\w])(?!\.\d)")
+    return re.compile(rf"(?<!\w){re.escape(text)}(?!\w)", re.IGNORECASE)
+
+
+def _as_number(schema: Mapping[str, Any], value: Any) -> Any:
+    kinds = {schema.get("type"), *(option.get("type") for option in schema.get("anyOf", []))}
+    if isinstance(value, str) and "string" not in kinds:
+        try:
+            if "integer" in kinds:
+                return int(value)
+            if "number" in kinds:
+                return float(value)
+        except ValueError:
+            return value
+    return value

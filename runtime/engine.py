@@ -1,0 +1,250 @@
+"""The shell around the fold: asks `next_step` what to do, does it, and commits what came of it.
+
+One engine serves many turns at once on one asyncio loop. Whatever it cannot commit did not happen: a lost lease
+ends the turn silently, a database that went away gives the run back for a later claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from console import live
+from runtime import calling, journal, modelling, queueing, texts, turns
+from runtime.journal import LeaseLost, NewStep, Write, Written
+from runtime.policies import budgeting, folding
+from runtime.policies.budgeting import Exhausted
+from runtime.policies.folding import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Stage, Wait
+from runtime.states import FINAL, RunStatus, StepKind, StepStatus
+from runtime.turns import Turn
+
+log = logging.getLogger(__name__)
+
+LONGEST_SLEEP = timedelta(seconds=20)  # a longer back-off gives the run back and wakes it later
+
+
+class Engine:
+    """Executes turns for one worker incarnation.
+
+    `is_draining` is asked before each step: a draining worker gives its runs back instead of starting more.
+    """
+
+    def __init__(
+        self, pool: AsyncConnectionPool[Any], worker_id: UUID, *, is_draining: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.pool = pool
+        self.worker_id = worker_id
+        self.is_draining = is_draining
+        self._announced: dict[str, float] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run_turn(self, run_id: UUID) -> None:
+        """Claim the run and carry it on until it finishes, parks or is given back. Not claimable: do nothing."""
+        turn = await turns.claim(self.pool, run_id, self.worker_id)
+        if turn is None:
+            return
+        self.announce(turn)
+        try:
+            await self._advance(turn)
+        except LeaseLost:
+            log.info("%s was taken over; this worker stops working on it.", turn.public_id)
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as away:
+            log.warning("The database went away while %s was held: %s", turn.public_id, away)
+            await self._give_back_when_possible(turn)
+        except Exception as broken:
+            log.exception("%s broke the loop.", turn.public_id)
+            await self._fail(turn, broken)
+
+    async def commit(self, turn: Turn, write: Write) -> Written:
+        """Commit one durable operation, fold its new steps, and tell open pages."""
+        final = write.status in FINAL
+        written = await journal.commit(self.pool, turn.lease, write, final=final)
+        first = written.seq - len(write.steps) - len(write.finished) - len(write.events) + 1
+        turn.fold(*(journal.entry(step, first + place) for place, step in enumerate(write.steps)))
+        turn.cancel_requested = turn.cancel_requested or written.cancel_requested
+        self.announce(turn, ended=write.status is not None)
+        return written
+
+    def announce(self, turn: Turn, *, ended: bool = False) -> None:
+        """Tell open pages of the run at once, the list of runs at most once a second."""
+        topics = [f"run:{turn.public_id}"]
+        moment = time.monotonic()
+        if ended or moment - self._announced.get("runs", 0) > 1:
+            self._announced["runs"] = moment
+            topics.append("runs")
+        task = asyncio.ensure_future(_tell(topics))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def settle(self) -> None:
+        """Wait until everything announced has been sent; used before a loop closes."""
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _advance(self, turn: Turn) -> None:
+        if turn.state.steps == 0:
+            await self._take_input(turn)
+        while True:
+            if turn.cancel_requested:
+                await self._cancel(turn)
+                return
+            if self.is_draining():
+                await self.commit(turn, Write(status=RunStatus.QUEUED, events=[("run.yielded", {"why": "draining"})]))
+                return
+            if await self._perform(turn):
+                return
+
+    async def _perform(self, turn: Turn) -> bool:
+        """Do the next thing. True when the turn is over."""
+        budgets = turn.budgets
+        command = folding.next_step(
+            turn.state, max_attempts=budgets.max_model_attempts, has_fallback=turn.bundle.fallback_model is not None
+        )
+        if isinstance(command, CallModel | Judge):
+            room = budgeting.decide_budget(budgets, turn.spent())
+            if isinstance(room, Exhausted):
+                command = Finish(RunStatus.FAILED, f"budget:{room.budget}", room.reason)
+        match command:
+            case CheckInput():
+                await texts.check_input(self, turn)
+            case CallModel():
+                return await self._call_model(turn, command)
+            case Judge():
+                return await calling.judge(self, turn, command)
+            case Recover():
+                return await calling.recover(self, turn, command)
+            case CheckOutput():
+                await texts.check_output(self, turn, command.text)
+            case Wait():  # a decision was taken back between park and claim: nothing to do but park again
+                await self.commit(turn, Write(status=RunStatus.WAITING, events=[("run.waiting", {})]))
+                return True
+            case Finish():
+                await self.finish(turn, command)
+                return True
+        return False
+
+    async def _take_input(self, turn: Turn) -> None:
+        moment = datetime.now(UTC)
+        text = str(turn.row["input_text"])
+        step = NewStep(
+            StepKind.INPUT,
+            "Message received",
+            StepStatus.DONE,
+            moment,
+            moment,
+            summary=str(turn.row["principal_label"] or turn.row["principal_id"]),
+            output={"text": text},
+        )
+        await self.commit(turn, Write(steps=[step]))
+
+    async def _call_model(self, turn: Turn, command: CallModel) -> bool:
+        wait = timedelta(seconds=max(0.0, turn.not_before - time.monotonic()))
+        if wait > LONGEST_SLEEP:
+            wake_at = datetime.now(UTC) + wait
+            why = {"why": "the provider asked to wait", "until": wake_at.isoformat()}
+            await self.commit(turn, Write(status=RunStatus.QUEUED, wake_at=wake_at, events=[("run.yielded", why)]))
+            return True
+        await asyncio.sleep(wait.total_seconds())
+        failure = await modelling.call(self, turn, command)
+        if failure is not None:
+            turn.not_before = time.monotonic() + _backoff_s(command.attempt, failure.retry_after_s)
+        return False
+
+    async def finish(self, turn: Turn, end: Finish) -> None:
+        """Write the last step and the final status, then let the outside know."""
+        moment = datetime.now(UTC)
+        text = journal.plain(end.text)
+        step = NewStep(
+            StepKind.ANSWER,
+            _END_NAMES[end.status],
+            StepStatus.DONE if end.status != RunStatus.FAILED else StepStatus.FAILED,
+            moment,
+            moment,
+            summary=end.detail or text[:120],
+            error=end.cause if end.status == RunStatus.FAILED else "",
+            output={"status": end.status, "cause": end.cause, "detail": end.detail, "text": text},
+        )
+        await self.commit(
+            turn,
+            Write(
+                steps=[step],
+                status=end.status,
+                cause=end.cause[:60],
+                cause_detail=end.detail,
+                answer=text,
+                events=[("run.finished", {"status": end.status, "cause": end.cause})],
+            ),
+        )
+        if turn.row["callback_url"]:
+            await asyncio.to_thread(queueing.callback_due, turn.run_id)
+
+    async def _cancel(self, turn: Turn) -> None:
+        """End the run as cancelled. A call that may have happened is marked so; nobody claims it did not."""
+        unsettled = turn.state.entry if turn.state.stage == Stage.STARTED else None
+        if unsettled is not None:
+            await self.commit(turn, Write(finished=[calling.unknown(unsettled)]))
+        who = turn.row["cancelled_by_label"] or "somebody"
+        reason = turn.row["cancel_reason"]
+        if not turn.row["cancel_requested"]:
+            who, reason = await self._cancelled_by(turn.run_id)
+        await self.finish(turn, Finish(RunStatus.CANCELLED, "cancelled", f"{who}: {reason}"))
+
+    async def _cancelled_by(self, run_id: UUID) -> tuple[str, str]:
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT cancelled_by_label, cancel_reason FROM runtime_run WHERE id = %s", [run_id]
+            )
+            row = await cursor.fetchone()
+        return (row[0], row[1]) if row else ("somebody", "")
+
+    async def _fail(self, turn: Turn, broken: Exception) -> None:
+        """An error of ours: the run is marked failed, with the evidence."""
+        detail = f"{type(broken).__name__}: {broken}"[:500]
+        try:
+            await self.finish(turn, Finish(RunStatus.FAILED, "internal_error", detail))
+        except (LeaseLost, psycopg.Error, PoolTimeout) as lost:
+            log.warning("%s could not be marked failed: %s. The reconciler takes it up.", turn.public_id, lost)
+
+    async def _give_back_when_possible(self, turn: Turn) -> None:
+        """Return the run to the queue once the database answers again; until then this worker still holds it."""
+        for attempt in range(60):
+            await asyncio.sleep(min(5, 0.2 * 2**attempt))
+            try:
+                await self.commit(turn, Write(status=RunStatus.QUEUED, events=[("run.yielded", {"why": "database"})]))
+                return
+            except LeaseLost:
+                return
+            except (psycopg.Error, PoolTimeout):
+                continue
+
+
+_END_NAMES = {
+    RunStatus.SUCCEEDED: "Answer",
+    RunStatus.REFUSED: "Declined",
+    RunStatus.ESCALATED: "Handed off",
+    RunStatus.FAILED: "Failed",
+    RunStatus.CANCELLED: "Cancelled",
+    RunStatus.EXPIRED: "Expired",
+}
+
+
+def _backoff_s(attempt: int, asked: float | None) -> float:
+    """Exponential back-off with jitter; a provider's own Retry-After wins."""
+    if asked is not None:
+        return min(asked, 3600)
+    return float(min(60, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
+
+
+async def _tell(topics: list[str]) -> None:
+    try:
+        await live.publish(*topics)
+    except Exception as lost:
+        log.debug("Pages were not told: %s", lost)

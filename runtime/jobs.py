@@ -1,0 +1,25 @@
+"""What the queue may call."""
+
+from __future__ import annotations
+
+from console import ids
+from runtime import callbacks
+
+
+async def run_turn(run: str) -> None:
+    """One turn of a run, on the event loop of the worker that took the job."""
+    from runtime import worker
+
+    await worker.current().engine.run_turn(ids.parse("run", run))
+
+
+def deliver_callback(run: str) -> None:
+    callbacks.deliver(ids.parse("run", run))
+
+
+def sweep_callbacks() -> None:
+    callbacks.sweep()
+
+
+ENTRY_POINTS = (run_turn, deliver_callback, sweep_callbacks)
+CRON = ((sweep_callbacks, 15),)

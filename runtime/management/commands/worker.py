@@ -1,0 +1,45 @@
+"""`manage.py worker`: one worker process for runs and chores."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from argparse import ArgumentParser
+from typing import Any
+
+import django_rq
+from django.core.management.base import BaseCommand
+
+from console import queue
+from releases.models import Agent
+from runtime import providers, tools
+from runtime.worker import AsyncWorker
+
+
+class Command(BaseCommand):
+    help = "Execute runs and chores until stopped (SIGTERM gives runs back; a second one stops at once)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--slot", default="", help="Name of this worker's place; a restart in the same slot takes over at once"
+        )
+        parser.add_argument("--burst", action="store_true", help="Stop when the queues are empty")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        tools.known()
+        active = Agent.objects.filter(active_release__isnull=False).select_related("active_release")
+        providers.preload([agent.active_release.bundle.model for agent in active if agent.active_release])
+        slot = options["slot"] or f"{socket.gethostname()}-{os.getpid()}"
+        queues = [django_rq.get_queue(name) for name in (queue.RUNS, queue.CHORES)]
+        worker = AsyncWorker(
+            queues,
+            slot=slot,
+            name=f"{slot}-{uuid.uuid4().hex[:8]}",
+            connection=queues[0].connection,
+            job_class=queue.Job,
+            queue_class=queue.Queue,
+            serializer="rq.serializers.JSONSerializer",
+        )
+        self.stdout.write(f"Worker {slot} is ready (life {worker.life.pk}).")
+        worker.work(burst=options["burst"], logging_level="WARNING")

@@ -1,0 +1,157 @@
+"""One model call: ask the provider, stream its text into the live trace, commit the reply or the failed attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from console import redact
+from releases.bundles import ModelSpec
+from runtime import messages, providers
+from runtime.journal import NewStep, Write
+from runtime.messages import Reply
+from runtime.policies.folding import CallModel
+from runtime.providers.base import ModelRequest, ProviderError
+from runtime.states import StepKind, StepStatus
+from runtime.turns import Turn
+
+if TYPE_CHECKING:
+    from runtime.engine import Engine
+
+LONGEST_TEXT = 200_000  # characters of one reply that are kept
+DRAFT_EVERY_S = 0.25
+
+DRAFT_SQL = """
+    INSERT INTO runtime_draft (run_id, text, updated_at) VALUES (%s, %s, clock_timestamp())
+    ON CONFLICT (run_id) DO UPDATE SET text = EXCLUDED.text, updated_at = EXCLUDED.updated_at
+"""
+
+
+async def call(engine: Engine, turn: Turn, command: CallModel) -> ProviderError | None:
+    """Make one attempt. Returns the failure when there was one; it is committed as a step of its own."""
+    spec = turn.bundle.fallback_model if command.fallback and turn.bundle.fallback_model else turn.bundle.model
+    request = _request(turn, spec)
+    started = datetime.now(UTC)
+    try:
+        reply = await _ask(engine, turn, request)
+    except ProviderError as failure:
+        await engine.commit(turn, Write(steps=[_failed(turn, spec, command, started, failure)]))
+        return failure
+    await engine.commit(turn, Write(steps=[_answered(turn, spec, command, started, reply)], model_calls=1))
+    return None
+
+
+async def _ask(engine: Engine, turn: Turn, request: ModelRequest) -> Reply:
+    """The provider's reply within its time-out and what is left of the run's working time."""
+    left = turn.budgets.max_seconds - turn.working.total_seconds()
+    limit = max(0.1, min(request.model.timeout_s, left))
+    draft = Draft(engine, turn)
+    try:
+        async with asyncio.timeout(limit):
+            return await providers.get(request.model).reply(request, draft.add)
+    except TimeoutError as late:
+        raise ProviderError("timeout", f"No answer within {limit:g} s.", retry=True) from late
+
+
+def _request(turn: Turn, spec: ModelSpec) -> ModelRequest:
+    return ModelRequest(
+        model=spec,
+        instructions=turn.bundle.instructions,
+        messages=turn.state.messages,
+        tools=tuple(turn.bundle.tools),
+        run_id=turn.run_id,
+        thread_id=turn.row["thread_id"],
+        turn=turn.turns_before,
+        history=turn.history,
+    )
+
+
+class Draft:
+    """The text so far, kept for the live trace a few times a second and without waiting for the disk."""
+
+    def __init__(self, engine: Engine, turn: Turn) -> None:
+        self.engine = engine
+        self.turn = turn
+        self.text = ""
+        self.kept_at = 0.0
+
+    async def add(self, piece: str) -> None:
+        if len(self.text) >= LONGEST_TEXT:
+            return
+        self.text += piece
+        if time.monotonic() - self.kept_at < DRAFT_EVERY_S:
+            return
+        self.kept_at = time.monotonic()
+        text = redact.text(self.text).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        async with self.engine.pool.connection() as connection, connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit TO off")
+            await connection.execute(DRAFT_SQL, [self.turn.run_id, text])
+        self.engine.announce(self.turn)
+
+
+def _answered(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, reply: Reply) -> NewStep:
+    calls = [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in reply.calls]
+    output: dict[str, Any] = {
+        "text": reply.text[:LONGEST_TEXT],
+        "calls": calls,
+        "stop_reason": reply.stop_reason,
+        "model": reply.model,
+        "usage_estimated": reply.usage.is_estimated,
+    }
+    if reply.opaque:
+        output["opaque"] = list(reply.opaque)
+    names = ", ".join(call.name for call in reply.calls)
+    return NewStep(
+        StepKind.MODEL,
+        reply.model or spec.name,
+        StepStatus.DONE,
+        started,
+        datetime.now(UTC),
+        summary=f"proposes {names}" if names else " ".join(reply.text.split())[:120],
+        attempt=command.attempt,
+        input_tokens=reply.usage.input_tokens,
+        cached_tokens=reply.usage.cached_tokens,
+        output_tokens=reply.usage.output_tokens,
+        cost_usd=reply.cost.usd,
+        cost_basis="estimated" if reply.usage.is_estimated and reply.cost.basis == "exact" else reply.cost.basis,
+        input=_input(turn, spec, command),
+        output=output,
+    )
+
+
+def _failed(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, failure: ProviderError) -> NewStep:
+    return NewStep(
+        StepKind.MODEL,
+        spec.name,
+        StepStatus.FAILED,
+        started,
+        datetime.now(UTC),
+        summary=str(failure)[:280],
+        error=failure.code,
+        attempt=command.attempt,
+        input_tokens=failure.usage.input_tokens,
+        cached_tokens=failure.usage.cached_tokens,
+        output_tokens=failure.usage.output_tokens,
+        cost_usd=failure.cost.usd,
+        cost_basis=failure.cost.basis,
+        input=_input(turn, spec, command),
+        output={"retry": failure.retry, "retry_after_s": failure.retry_after_s, "message": str(failure)}
+        | ({"ends": failure.ends, "cause": failure.cause} if failure.ends else {}),
+    )
+
+
+def _input(turn: Turn, spec: ModelSpec, command: CallModel) -> dict[str, Any]:
+    """What the call was asked with: only the messages that are new since the last answered call."""
+    return {
+        "provider": spec.provider,
+        "model": spec.name,
+        "parameters": spec.parameters,
+        "fallback": command.fallback,
+        "messages": [messages.to_json(message) for message in turn.state.messages[turn.state.sent :]],
+        "earlier_messages": turn.state.sent,
+        "tools": [tool.name for tool in turn.bundle.tools],
+        "instructions_digest": hashlib.sha256(turn.bundle.instructions.encode()).hexdigest()[:16],
+    }

@@ -1,0 +1,297 @@
+"""The verbs of a run: create, cancel. Executing is the engine's; resuming after a decision is in `calls`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils.timezone import now
+from pydantic import ValidationError
+
+from approvals import requests
+from approvals.models import ApprovalRequest
+from console import audit, ids, live, problems
+from console.actors import EVERY_SCOPE, Actor
+from console.states import move
+from releases import routing
+from releases.bundles import Budgets, canonical
+from releases.models import Agent, Release
+from runtime import calls, events, journal, queueing
+from runtime.models import Callback, Run, Thread
+from runtime.policies import budgeting
+from runtime.states import FINAL, RUN_MOVES, RunKind, RunStatus
+
+LONGEST_INPUT = 50_000
+LONGEST_REASON = 2000
+
+
+def create(
+    *,
+    agent: str,
+    text: str,
+    by: Actor,
+    principal_id: str,
+    principal_label: str = "",
+    thread_id: UUID | None = None,
+    scopes: Iterable[str] | None = None,
+    idempotency_key: str = "",
+    callback_url: str = "",
+    budgets: Mapping[str, Any] | None = None,
+    kind: RunKind = RunKind.LIVE,
+) -> tuple[Run, bool]:
+    """Accept a piece of work and queue it. Returns the run and whether it is new.
+
+    The same `idempotency_key` from the same actor returns the first run. `scopes` and `budgets` can only narrow
+    what the actor and the release allow.
+
+    Raises:
+        problems.Missing: no such agent, or not on it.
+        problems.Invalid: the text, the scopes or the budgets cannot be used.
+        problems.Conflict: the key was used for another request, or the thread has an unfinished run.
+        problems.TooMany: the queue is full.
+        problems.Problem: (503) new runs are paused, or no release is active.
+    """
+    if not by.may("runs.create", agent=agent):
+        raise problems.Missing(f"There is no agent {agent[:60]!r}.")
+    wanted = _Wanted(agent, text, principal_id, principal_label, thread_id, scopes, callback_url, budgets, kind)
+    earlier = _first_of(by, idempotency_key, wanted.digest)
+    if earlier:
+        return earlier, False
+    try:
+        with transaction.atomic():
+            return _insert(wanted, by, idempotency_key), True
+    except IntegrityError:
+        earlier = _first_of(by, idempotency_key, wanted.digest)
+        if earlier is None:
+            raise
+        return earlier, False
+
+
+@transaction.atomic
+def cancel(run_id: UUID, *, by: Actor, reason: str) -> Run:
+    """Stop a run for good. The step in flight ends; no further step starts.
+
+    A run that no worker holds ends at once; a running one ends before its next step. Repeating it is harmless.
+
+    Raises:
+        Run.DoesNotExist: no such run, or not on an agent this actor may stop.
+        IllegalMove: the run already ended otherwise.
+        problems.Invalid: the reason is missing.
+    """
+    key = _waiting_request(run_id)
+    if key is not None:  # approvals are locked before runs, as a deciding person does
+        ApprovalRequest.objects.select_for_update().get(pk=key)
+    locked = Run.objects.select_for_update(of=("self",)).select_related("agent")
+    run = locked.on_agents(by.agents("runs.cancel")).get(pk=run_id)
+    if run.status == RunStatus.CANCELLED or run.cancel_requested_at is not None:
+        return run
+    reason = _reason(reason)
+    move(RUN_MOVES, RunStatus(run.status), RunStatus.CANCELLED)
+
+    run.cancel_requested_at = now()
+    run.cancelled_by_label = by.label
+    run.cancel_reason = reason
+    run.save(update_fields=["cancel_requested_at", "cancelled_by_label", "cancel_reason"])
+    events.append(run, "run.cancel_requested", by=by.label, reason=reason)
+    before = run.status
+    if run.status != RunStatus.RUNNING:
+        _end_cancelled(run, by)
+    audit.record(by, "run.cancel", run, reason=reason, changes={"status": [before, RunStatus.CANCELLED]})
+    live.announce(f"run:{run.public_id}", "runs")
+    return run
+
+
+def may_listen(actor: Actor, topic: str) -> bool:
+    """Whether the actor may be told of changes of `run:<public id>`."""
+    try:
+        key = ids.parse("run", topic.partition(":")[2])
+    except ValueError:
+        return False
+    return Run.objects.on_agents(actor.agents("runs.read")).filter(pk=key).exists()
+
+
+def visible_to(actor: Actor) -> Any:
+    """The runs this actor may see."""
+    return Run.objects.on_agents(actor.agents("runs.read"))
+
+
+class _Wanted:
+    """A request for a run, checked as far as that goes without the database."""
+
+    def __init__(
+        self,
+        agent: str,
+        text: str,
+        principal_id: str,
+        principal_label: str,
+        thread_id: UUID | None,
+        scopes: Iterable[str] | None,
+        callback_url: str,
+        budgets: Mapping[str, Any] | None,
+        kind: RunKind,
+    ) -> None:
+        self.agent = agent
+        self.text = journal.plain(text).strip()
+        self.principal_id = principal_id.strip()
+        self.principal_label = journal.plain(principal_label).strip()[:200]
+        self.thread_id = thread_id
+        self.scopes = None if scopes is None else sorted(set(scopes))
+        self.callback_url = callback_url
+        self.budgets = dict(budgets or {})
+        self.kind = kind
+        self._check()
+        parts = [agent, self.text, self.principal_id, str(thread_id), self.scopes, callback_url, self.budgets, kind]
+        self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
+
+    def _check(self) -> None:
+        errors = {}
+        if not self.text:
+            errors["input"] = "The input is empty. Say what the agent should do."
+        if len(self.text) > LONGEST_INPUT:
+            errors["input"] = f"The input has {len(self.text):,} characters; at most {LONGEST_INPUT:,} are accepted."
+        if not self.principal_id or len(self.principal_id) > 120:
+            errors["user_id"] = "Say for whom the run works, in at most 120 characters."
+        if errors:
+            raise problems.Invalid(" ".join(errors.values()), errors=errors)
+
+
+def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
+    agent, release = routing.pick(wanted.agent)
+    _guard_queue()
+    thread = _thread(wanted, agent)
+    run = Run.objects.create(
+        agent=agent,
+        release=release,
+        thread=thread,
+        kind=wanted.kind,
+        title=_title(wanted.text),
+        input_text=wanted.text,
+        tainted=thread.tainted,
+        principal_id=wanted.principal_id,
+        principal_label=wanted.principal_label or thread.principal_label,
+        scopes=_scopes(wanted.scopes, by),
+        started_by_kind=by.kind,
+        started_by_id=by.id,
+        started_by_label=by.label,
+        idempotency_key=idempotency_key,
+        request_digest=wanted.digest,
+        callback_url=wanted.callback_url,
+        budgets=_budgets(release, wanted.budgets).model_dump(mode="json"),
+    )
+    if wanted.callback_url:
+        Callback.objects.create(run=run)
+    events.append(run, "run.created", by=by.label, release=release.version, release_digest=release.digest)
+    queueing.enqueue_run(run.pk, 0)
+    live.announce("runs")
+    return run
+
+
+def _first_of(by: Actor, key: str, digest: str) -> Run | None:
+    if not key:
+        return None
+    run = Run.objects.filter(started_by_id=by.id, idempotency_key=key).select_related("agent", "release").first()
+    if run is not None and run.request_digest != digest:
+        raise problems.Conflict(
+            f"The idempotency key {key[:60]!r} was used for another request ({run.public_id}). "
+            "Send the same request again, or use a new key."
+        )
+    return run
+
+
+def _guard_queue() -> None:
+    """Refuse work that would only wait: the queue has a length that somebody can still work off."""
+    limit = settings.QUEUE_LIMIT
+    if Run.objects.filter(status=RunStatus.QUEUED).order_by()[: limit + 1].count() > limit:
+        raise problems.TooMany(f"More than {limit:,} runs are waiting for a worker. Try again later.", retry_after=30)
+
+
+def _thread(wanted: _Wanted, agent: Agent) -> Thread:
+    if wanted.thread_id is None:
+        return Thread.objects.create(
+            agent=agent, principal_id=wanted.principal_id, principal_label=wanted.principal_label
+        )
+    thread = (
+        Thread.objects.select_for_update()
+        .filter(pk=wanted.thread_id, agent=agent, principal_id=wanted.principal_id)
+        .first()
+    )
+    if thread is None:
+        raise problems.Missing(f"This person has no thread {ids.public('thr', wanted.thread_id)} with {agent.name}.")
+    unfinished = thread.runs.exclude(status__in=FINAL).first()
+    if unfinished:
+        raise problems.Conflict(
+            f"{unfinished.public_id} of this thread is still {unfinished.status}. "
+            "Wait for its end or cancel it, then send the message again."
+        )
+    return thread
+
+
+def _scopes(wanted: list[str] | None, by: Actor) -> list[str]:
+    """What the run's principal may do: never more than who starts it."""
+    if wanted is None:
+        return sorted(by.tool_scopes)
+    beyond = [] if EVERY_SCOPE in by.tool_scopes else sorted(set(wanted) - by.tool_scopes)
+    if beyond:
+        raise problems.Invalid(
+            f"You do not hold the scopes {', '.join(beyond)}. Ask for fewer.", errors={"scopes": ", ".join(beyond)}
+        )
+    return wanted
+
+
+def _budgets(release: Release, wanted: Mapping[str, Any]) -> Budgets:
+    limits = release.bundle.budgets
+    if not wanted:
+        return limits
+    try:
+        return budgeting.lowered(limits, dict(wanted))
+    except ValidationError as wrong:
+        errors = {f"budgets.{e['loc'][0]}": e["msg"] for e in wrong.errors()}
+        raise problems.Invalid("The budgets cannot be used.", errors=errors) from wrong
+    except ValueError as wrong:
+        raise problems.Invalid(f"{wrong} Budgets can only be lowered.", errors={"budgets": str(wrong)}) from wrong
+
+
+def _title(text: str) -> str:
+    first = " ".join(text.split())
+    return first if len(first) <= 120 else first[:117] + "…"
+
+
+def _reason(reason: str) -> str:
+    reason = journal.plain(reason).strip()
+    if not reason or len(reason) > LONGEST_REASON:
+        raise problems.Invalid(
+            f"Say why, in at most {LONGEST_REASON} characters; it is kept with the run.", errors={"reason": "Say why."}
+        )
+    return reason
+
+
+def _waiting_request(run_id: UUID) -> UUID | None:
+    prefix = ids.public("run", run_id) + ":"
+    found = ApprovalRequest.objects.open().filter(
+        subject_kind__in=[calls.SUBJECT, calls.SETTLEMENT], subject_id__startswith=prefix
+    )
+    return found.values_list("pk", flat=True).first()
+
+
+def _end_cancelled(run: Run, by: Actor) -> None:
+    """End a queued or waiting run now, and withdraw what a person was asked about it."""
+    waited = calls.parked_ms(run)
+    run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.CANCELLED)
+    run.finished_at = now()
+    run.cause = "cancelled"
+    run.cause_detail = f"{by.label}: {run.cancel_reason}"
+    run.waiting_since = None
+    run.parked_ms = F("parked_ms") + waited
+    run.save(update_fields=["status", "finished_at", "cause", "cause_detail", "waiting_since", "parked_ms"])
+    run.refresh_from_db(fields=["parked_ms"])
+    for request in ApprovalRequest.objects.open().filter(subject_id__startswith=run.public_id + ":"):
+        requests.void(
+            request.subject_kind, request.subject_id, by=by, reason=f"The run was cancelled: {run.cancel_reason}"
+        )
+    events.append(run, "run.finished", by=by.label, status=run.status, cause="cancelled")
+    queueing.callback_due(run.pk)

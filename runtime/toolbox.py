@@ -1,0 +1,105 @@
+"""From a tool's manifest to something that can be called, and from its result to what is kept and told."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+
+from releases.bundles import Bundle, ToolManifest, canonical
+from runtime import tools
+from runtime.states import RunStatus
+from runtime.tools import ToolContext
+
+LONGEST_ARGUMENTS = 100_000  # characters of canonical JSON
+
+
+class Executable(Protocol):
+    """A registered tool, or a recorded one behind a declared schema."""
+
+    @property
+    def is_async(self) -> bool: ...
+
+    def canonical(self, raw: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def call(self, context: ToolContext, canonical: Mapping[str, Any]) -> Any: ...
+
+
+def resolve(bundle: Bundle, manifest: ToolManifest, thread_id: UUID, call_id: str) -> Executable | None:
+    """What executes this call; None when the release names a tool that no installed package offers.
+
+    In a replay release that is the recorded result of the thread's recording, behind the declared schema.
+    """
+    if bundle.model.provider == "replay":
+        from runtime.replay import declared
+
+        return declared.recorded_tool(manifest, thread_id, call_id)
+    return tools.find(manifest.name)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The arguments of a proposed call, validated; or why they cannot be used."""
+
+    arguments: dict[str, Any] | None
+    errors: Mapping[str, str]
+
+
+def prepare(executable: Executable | None, raw: Mapping[str, Any] | str) -> Prepared:
+    """Validate what the model proposed. Text is what did not parse as one JSON object."""
+    if executable is None:
+        return Prepared(None, {"tool": "No installed package offers this tool."})
+    if isinstance(raw, str):
+        return Prepared(None, {"arguments": "Not one JSON object with unique keys and finite numbers."})
+    try:
+        arguments = executable.canonical(raw)
+        size = len(canonical(arguments))
+    except tools.BadArguments as wrong:
+        return Prepared(None, wrong.errors)
+    except (ValueError, TypeError, RecursionError) as wrong:
+        return Prepared(None, {"arguments": str(wrong)[:300]})
+    if size > LONGEST_ARGUMENTS:
+        return Prepared(None, {"arguments": f"{size:,} characters; at most {LONGEST_ARGUMENTS:,} are accepted."})
+    return Prepared(arguments, {})
+
+
+def fingerprint(tool: str, arguments: Mapping[str, Any] | None) -> str:
+    """The same for the same call, whatever the order of its arguments."""
+    return hashlib.sha256(canonical([tool, arguments]).encode()).hexdigest()[:16]
+
+
+def digest(tool: str, arguments: Mapping[str, Any], release_digest: str) -> str:
+    """What an approval is bound to: tool, exact arguments and release. SHA-256, hexadecimal."""
+    return hashlib.sha256(canonical([tool, arguments, release_digest]).encode()).hexdigest()
+
+
+def output(manifest: ToolManifest, value: Any) -> dict[str, Any]:
+    """The payload of a finished call: the JSON result, the text for the model, and how it ends the run, if it does."""
+    plain = to_jsonable_python(value, inf_nan_mode="strings", serialize_unknown=True)
+    content = plain if isinstance(plain, str) else canonical(plain)
+    kept: dict[str, Any] = {"result": plain}
+    if len(content.encode("utf-8", "replace")) > manifest.output_cap_bytes:
+        whole = hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+        content = content[: manifest.output_cap_bytes] + " … (cut)"
+        kept = {"cut": {"bytes": len(content), "sha256": whole}, "result": content}
+    kept["content"] = content
+    if manifest.hands_off:
+        kept["ends"], kept["detail"] = RunStatus.ESCALATED, "Handed off to a person."
+    if manifest.declines:
+        kept["ends"], kept["detail"] = RunStatus.REFUSED, "The agent declined."
+    return kept
+
+
+def phrase(manifest: ToolManifest, kept: Mapping[str, Any]) -> str:
+    """One phrase for the timeline."""
+    result = kept.get("result")
+    if isinstance(result, dict) and isinstance(result.get("passages"), list):
+        count = len(result["passages"])
+        return f"{count} passage{'' if count == 1 else 's'}"
+    if isinstance(result, dict) and isinstance(result.get("summary"), str):
+        return str(result["summary"])[:120]
+    return ""
