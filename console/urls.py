@@ -45,12 +45,6 @@ try:
     urlpatterns.append(path("api/v1/", import_string("console.api.api").urls))
 except ImportError:
     pass
-try:
-    urlpatterns.append(path("healthz", import_string("console.health.healthz"), name="healthz"))
-    urlpatterns.append(path("readyz", import_string("console.health.readyz"), name="readyz"))
-except ImportError:
-    pass
-
 handler400 = "console.views.bad_request"
 handler403 = "console.views.forbidden"
 handler404 = "console.views.not_found"

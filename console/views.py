@@ -141,6 +141,8 @@ def problem(request: HttpRequest, wrong: problems.Problem) -> HttpResponse:
         "reference": reference,
         "back": _referrer(request),
     }
+    if wrong.status >= 500:
+        context["messages"] = ()  # they may lie in the session, and the database may be what failed
     response = render(request, "problem.html", context, status=wrong.status)
     if "retry_after" in wrong.extra:
         response["Retry-After"] = str(wrong.extra["retry_after"])

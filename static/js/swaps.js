@@ -32,10 +32,3 @@ document.body.addEventListener("htmx:sendError", (event) => {
   problem.replaceChildren(box);
   problem.focus();
 });
-
-// Toasts leave by themselves, unless the pointer or the focus is on them.
-const STAY_MS = 7000;
-for (const toast of document.querySelectorAll("[data-toast]")) {
-  const leave = () => (toast.matches(":hover, :focus-within") ? setTimeout(leave, STAY_MS) : toast.remove());
-  setTimeout(leave, STAY_MS);
-}
