@@ -39,7 +39,9 @@ class Part(BaseModel):
 class RecordedUsage(Part):
     """Tokens of one model call. What is not said is None, not zero."""
 
-    input_tokens: int | None = Field(None, ge=0, le=MOST_TOKENS, validation_alias=AliasChoices("prompt_tokens", "input_tokens"))
+    input_tokens: int | None = Field(
+        None, ge=0, le=MOST_TOKENS, validation_alias=AliasChoices("prompt_tokens", "input_tokens")
+    )
     output_tokens: int | None = Field(
         None, ge=0, le=MOST_TOKENS, validation_alias=AliasChoices("completion_tokens", "output_tokens")
     )
@@ -69,7 +71,11 @@ class ToolCall(Part):
             return raw
         nested = raw.get("function")
         flat = {**raw, **nested} if isinstance(nested, dict) else dict(raw)
-        return {**flat, "id": flat.get("id") or "", "arguments": {} if flat.get("arguments") is None else flat["arguments"]}
+        return {
+            **flat,
+            "id": flat.get("id") or "",
+            "arguments": {} if flat.get("arguments") is None else flat["arguments"],
+        }
 
 
 class Message(Part):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from runtime.providers import arguments
@@ -64,6 +65,13 @@ class Script:
     unanswered: int = 0  # the user's last words, when the recording has no answer to them: 0 or 1
     user_calls: int = 0  # calls that the user made on his own devices
     stray_results: int = 0  # results of calls that nobody made
+
+    def call(self, call_id: str) -> RecordedCall | None:
+        return self._calls.get(call_id)
+
+    @cached_property
+    def _calls(self) -> dict[str, RecordedCall]:
+        return {call.id: call for turn in self.turns for reply in turn.replies for call in reply.calls}
 
 
 @dataclass
@@ -165,9 +173,7 @@ def _results_for_the_agent(messages: Sequence[Message]) -> dict[int, Message]:
     return results
 
 
-def _claim(
-    place: int, messages: Sequence[Message], results: dict[int, Message], known: set[str]
-) -> dict[int, Message]:
+def _claim(place: int, messages: Sequence[Message], results: dict[int, Message], known: set[str]) -> dict[int, Message]:
     """Take the results of the calls made at `place` out of `results`, by the index of the call.
 
     Recordings use one id for several calls, so the nearest result counts: first by id before the agent speaks again,
@@ -239,7 +245,9 @@ def from_json(stored: Mapping[str, Any]) -> Script:
 
 def _reply_from_json(stored: Mapping[str, Any]) -> RecordedReply:
     calls = tuple(
-        RecordedCall(call["id"], call["name"], call["arguments"], Outcome(**call["outcome"]) if call["outcome"] else None)
+        RecordedCall(
+            call["id"], call["name"], call["arguments"], Outcome(**call["outcome"]) if call["outcome"] else None
+        )
         for call in stored["calls"]
     )
     cost_usd = None if stored["cost_usd"] is None else Decimal(stored["cost_usd"])
