@@ -23,8 +23,11 @@ class UserText:
 
 @dataclass(frozen=True)
 class ModelReply:
+    """`opaque` is signed reasoning that the same vendor wants back unread; nobody else looks at it."""
+
     text: str
     calls: tuple[Call, ...] = ()
+    opaque: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,15 @@ Message = UserText | ModelReply | ToolResult
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one model call. `cached_tokens` are part of `input_tokens`."""
+    """Tokens of one model call. `cached_tokens` are part of `input_tokens`.
+
+    `is_estimated`: the provider's report was missing or impossible; these counts come from the length of the texts.
+    """
 
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    is_estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Reply:
     cost: Cost = field(default_factory=Cost)
     model: str = ""
     stop_reason: str = ""
+    opaque: tuple[dict[str, Any], ...] = ()
 
 
 def to_json(message: Message) -> dict[str, Any]:
@@ -81,7 +89,8 @@ def to_json(message: Message) -> dict[str, Any]:
             "is_error": message.is_error,
         }
     calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in message.calls]
-    return {"role": "model", "text": message.text, "calls": calls}
+    stored = {"role": "model", "text": message.text, "calls": calls}
+    return {**stored, "opaque": list(message.opaque)} if message.opaque else stored
 
 
 def from_json(stored: dict[str, Any]) -> Message:
@@ -89,4 +98,5 @@ def from_json(stored: dict[str, Any]) -> Message:
         return UserText(stored["text"])
     if stored["role"] == "tool":
         return ToolResult(stored["call_id"], stored["name"], stored["content"], stored.get("is_error", False))
-    return ModelReply(stored["text"], tuple(Call(c["id"], c["name"], c["arguments"]) for c in stored.get("calls", [])))
+    calls = tuple(Call(c["id"], c["name"], c["arguments"]) for c in stored.get("calls", []))
+    return ModelReply(stored["text"], calls, tuple(stored.get("opaque", ())))

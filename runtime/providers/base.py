@@ -8,7 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from releases.bundles import ModelSpec, ToolManifest
-from runtime.messages import Message, Reply
+from runtime.messages import Cost, Message, Reply, Usage
 
 OnText = Callable[[str], Awaitable[None]]
 
@@ -38,10 +38,29 @@ class Provider(Protocol):
 
 
 class ProviderError(Exception):
-    """A model call failed. `code` is stored on the step; `retry` says whether the same request may succeed later."""
+    """A model call failed. `code` is stored on the step; `retry` says whether the same request may succeed later.
 
-    def __init__(self, code: str, message: str, *, retry: bool, retry_after_s: float | None = None) -> None:
+    `usage` and `cost` are what the failed call is charged: a reply that came and cannot be used was paid for.
+    `ends` and `cause` are for a provider that knows how the run must end: a status of runtime.states.RunStatus.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retry: bool,
+        retry_after_s: float | None = None,
+        usage: Usage | None = None,
+        cost: Cost | None = None,
+        ends: str = "",
+        cause: str = "",
+    ) -> None:
         super().__init__(message)
         self.code = code  # rate_limited, timeout, unavailable, bad_request, bad_reply, recording_diverged, ...
         self.retry = retry
         self.retry_after_s = retry_after_s
+        self.usage = usage or Usage()
+        self.cost = cost or Cost()
+        self.ends = ends
+        self.cause = cause or code
