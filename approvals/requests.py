@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from approvals.policies import deciding
 from approvals.states import APPROVAL_MOVES, OPEN, ApprovalStatus, Verdict
 from console import audit, live, problems, redact
 from console.actors import Actor, system
-from console.models import User
+from console.models import ApiToken, User
 from console.states import move
 
 CLAIM = timedelta(minutes=5)
@@ -36,7 +36,13 @@ def claim(request_id: UUID, *, by: Actor, take_over: bool = False) -> ApprovalRe
     """Hold the request for five minutes, so that two people do not work on it at once.
 
     Claiming again renews. A request held by a colleague is left to them unless `take_over`, which is audited.
+
+    Raises:
+        ApprovalRequest.DoesNotExist: no such request, or not on an agent this actor may decide for.
+        problems.Forbidden: a program asks; only people hold requests.
     """
+    if not by.is_person:
+        raise problems.Forbidden("Only a person can hold a request. A program decides without holding it first.")
     request = _visible(request_id, by, "approvals.decide")
     moment = now()
     other = request.claimed_until and request.claimed_until > moment and str(request.claimed_by_id) != by.id
@@ -104,6 +110,13 @@ def decide(
     return decision
 
 
+def right(request: ApprovalRequest, *, by: Actor) -> deciding.MayDecide | deciding.MayNot:
+    """Whether this actor may answer now and, if not, why: what stands beside the buttons."""
+    if not by.may("approvals.decide", agent=request.agent):
+        return deciding.MayNot(f"Your role may not decide requests of {request.agent_name}. Ask a colleague who may.")
+    return deciding.decide_right(_question(request), by=_person(by.id), version=None, now=now())
+
+
 def expire_due(moment: datetime | None = None) -> int:
     """End every request whose deadline has passed; each in its own transaction. Returns how many."""
     moment = moment or now()
@@ -144,25 +157,44 @@ def void(subject_kind: str, subject_id: str, *, by: Actor, reason: str) -> Appro
 
 
 @transaction.atomic
-def freeze(*, action: str | None, agent: str | None, by: Actor, reason: str) -> int:
-    """Stop the clock of open requests for an action (or all of an agent's). Returns how many."""
+def freeze(*, action: str | None, agent: str | None, by: Actor, reason: str, url: str = "") -> int:
+    """Stop the clock of open requests for an action (or all of an agent's, or all). Returns how many.
+
+    `url` leads to what stops them.
+    """
     moment, frozen = now(), 0
     for request in _matching(ApprovalStatus.PENDING, action, agent):
         request.left_when_frozen = max(request.due_at - moment, timedelta(minutes=1))
         request.status = move(APPROVAL_MOVES, ApprovalStatus(request.status), ApprovalStatus.FROZEN)
         request.version += 1
         request.save(update_fields=["left_when_frozen", "status", "version"])
-        _event(request, "frozen", by=by, reason=reason)
+        _event(request, "frozen", by=by, reason=reason, url=url)
         announce(request)
         frozen += 1
     return frozen
 
 
 @transaction.atomic
-def thaw(*, action: str | None, agent: str | None, by: Actor, reason: str) -> int:
-    """Start the clock again with the time that was left. Returns how many."""
+def thaw(
+    *,
+    action: str | None,
+    agent: str | None,
+    by: Actor,
+    reason: str,
+    still: Callable[[ApprovalRequest], str] = lambda request: "",
+    url: str = "",
+) -> int:
+    """Start the clock again with the time that was left. Returns how many.
+
+    `still` says what else stops a request; one that it answers for stays frozen, with that as the new reason.
+    """
     moment, thawed = now(), 0
     for request in _matching(ApprovalStatus.FROZEN, action, agent):
+        other = still(request)
+        if other:
+            _event(request, "frozen", by=by, reason=other, url=url)
+            announce(request)
+            continue
         request.due_at = moment + (request.left_when_frozen or timedelta(minutes=1))
         request.left_when_frozen = None
         request.status = move(APPROVAL_MOVES, ApprovalStatus(request.status), ApprovalStatus.PENDING)
@@ -193,19 +225,46 @@ def _visible(request_id: UUID, by: Actor, permission: str) -> ApprovalRequest:
 
 
 def _guard(request: ApprovalRequest, by: Actor, version: int | None) -> None:
-    question = deciding.Question(
+    answer = deciding.decide_right(_question(request), by=_person(by.id), version=version, now=now())
+    if isinstance(answer, deciding.MayDecide):
+        return
+    if not answer.stale:
+        raise problems.Forbidden(answer.reason)
+    decision = Decision.objects.filter(request=request).first()
+    raise problems.Conflict(_what_was_decided(decision) if decision else answer.reason)
+
+
+def _question(request: ApprovalRequest) -> deciding.Question:
+    return deciding.Question(
         status=ApprovalStatus(request.status),
         due_at=request.due_at,
-        requested_by=request.requested_by,
-        requested_for=request.requested_for,
+        requested_by=_person(request.requested_by),
+        requested_for=_person(request.requested_for),
         four_eyes=request.four_eyes,
         version=request.version,
         claimed_by=str(request.claimed_by_id) if request.claimed_by_id else None,
         claimed_until=request.claimed_until,
     )
-    answer = deciding.decide_right(question, by=by.id, version=version, now=now())
-    if isinstance(answer, deciding.MayNot):
-        raise (problems.Conflict if answer.stale else problems.Forbidden)(answer.reason)
+
+
+def _person(actor_id: str) -> str:
+    """The person behind an actor: a token acts for its owner, so nobody becomes a second person by using one."""
+    try:
+        key = UUID(actor_id)
+    except ValueError:
+        return actor_id
+    owner = ApiToken.objects.filter(pk=key).values_list("owner_id", flat=True).first()
+    return str(owner or key)
+
+
+def _what_was_decided(decision: Decision) -> str:
+    word = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}[Verdict(decision.verdict)]
+    changed = "; ".join(f"{name} {before} became {after}" for name, (before, after) in decision.edits.items())
+    why = f" Reason: {decision.reason}" if decision.reason else ""
+    return (
+        f"{decision.by_label} {word} this at {decision.at:%H:%M} UTC{f', with edits: {changed}' if changed else ''}."
+        f"{why} Your answer was not used."
+    )
 
 
 def _reason(verdict: Verdict, reason: str) -> str:

@@ -1,6 +1,4 @@
-// The approvals inbox: marks edits, keeps the claim alive, moves focus, and adds its keys.
-
-import { add } from "./keys.js";
+// The approvals inbox: marks edits, keeps the claim alive, and moves the focus.
 
 const RENEW_MS = 120_000;
 const detail = () => document.getElementById("detail");
@@ -92,24 +90,22 @@ document.body.addEventListener("htmx:afterSettle", (event) => {
   document.getElementById("asked")?.focus();
 });
 
-// Keys. High risk asks for the key twice, because nothing takes an approval back.
+// The key `a` presses the button. High risk asks for it twice, because nothing takes an approval back.
 
-function press(event) {
-  const button = approve();
-  if (!button || button.disabled || event.repeat) return;
-  if (button.dataset.risk === "high" && !button.dataset.armed) {
+document.addEventListener("keydown", (event) => event.repeat && event.key === "a" && event.preventDefault(), true);
+document.addEventListener(
+  "click",
+  (event) => {
+    const button = event.target.closest("[data-approve]");
+    const isPointer = event.isTrusted; // keys.js presses with a click of its own
+    if (!button || isPointer || button.dataset.risk !== "high" || button.dataset.armed) return;
+    event.preventDefault();
+    event.stopPropagation();
     button.dataset.armed = "yes";
     button.querySelector("[data-word]").textContent += "? Press A again";
     button.focus();
-    return;
-  }
-  button.click();
-}
-
-add("n", "Next request", () => (location.href = `/approvals/next/${location.search}`));
-add(".", "Show new requests", () => document.querySelector("[data-new]")?.click());
-add("m", "Edit the first value", () => fields().map(control)[0]?.focus());
-add("r", "Reject", () => document.querySelector("#reject > summary:not([aria-disabled])")?.click());
-add("a", "Approve; twice when the risk is high", press);
+  },
+  true,
+);
 
 open();

@@ -1,0 +1,197 @@
+"""One request as its page shows it: finished values, so that the template only lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.utils.timezone import now
+
+from approvals import forms, inbox, requests
+from approvals.models import ApprovalRequest, Decision
+from approvals.policies import deciding
+from approvals.states import OPEN, ApprovalStatus, Verdict
+from console import words
+from console.actors import Actor
+
+RISK_BADGES = {
+    "high": ("bad", "triangle-alert", "High risk"),
+    "medium": ("warn", "gauge", "Medium risk"),
+    "low": ("mute", "gauge", "Low risk"),
+}
+NUMBERS = {"amount", "number", "integer"}
+LONG_CHARACTERS = 280
+LONG_LINES = 5
+ENOUGH_SIMILAR = 3
+SIMILAR = 25
+
+
+@dataclass(frozen=True)
+class Row:
+    """One argument. `text` is what its input holds and `proposed` what it held at first; `value` is what is read.
+
+    `before` is set once a decision has edited it.
+    """
+
+    name: str
+    label: str
+    value: str
+    text: str
+    proposed: str
+    control: str  # input, number, textarea, choice; empty when it cannot be edited
+    note: str = ""
+    origin: str = ""
+    before: str | None = None
+    difference: str = ""
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{forms.PREFIX}{self.name}"
+
+    @property
+    def is_long(self) -> bool:
+        return is_long(self.value)
+
+    @property
+    def has_hidden(self) -> bool:
+        """Whether an input would hide something that the call would carry."""
+        return 'class="unseen"' in words.visible(self.value)
+
+
+@dataclass(frozen=True)
+class Card:
+    request: ApprovalRequest
+    rows: list[Row]
+    badge: tuple[str, str, str]
+    risk: tuple[str, str, str]
+    right: deciding.MayDecide | deciding.MayNot
+    decision: Decision | None
+    holder: str
+    is_mine: bool
+    can_hold: bool
+    can_take_over: bool
+    stopped_by: Mapping[str, Any] = field(default_factory=dict)
+    similar: tuple[int, int] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.request.status in OPEN
+
+    @property
+    def may(self) -> bool:
+        return isinstance(self.right, deciding.MayDecide)
+
+    @property
+    def why_not(self) -> str:
+        return "" if isinstance(self.right, deciding.MayDecide) else self.right.reason
+
+    @property
+    def first_edit(self) -> str:
+        """The field that the key for editing goes to; empty when nothing can be edited."""
+        return next((row.key for row in self.rows if row.control), "")
+
+
+def card(
+    request: ApprovalRequest,
+    *,
+    by: Actor,
+    posted: Mapping[str, str] | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> Card:
+    """`posted` and `errors` bring back what somebody typed when the server did not take it."""
+    decision = request.decisions.first()
+    right = requests.right(request, by=by)
+    may_ever = by.may("approvals.decide", agent=request.agent) and by.is_person
+    is_held = request.claimed_until is not None and request.claimed_until > now() and request.claimed_by is not None
+    is_mine = is_held and str(request.claimed_by_id) == by.id
+    is_pending = request.status == ApprovalStatus.PENDING
+    return Card(
+        request=request,
+        rows=[
+            _row(request, shown, decision, posted or {}, errors or {}, may_edit=is_pending and may_ever)
+            for shown in request.fields
+        ],
+        badge=inbox.BADGES[ApprovalStatus(request.status)],
+        risk=RISK_BADGES[request.risk],
+        right=right,
+        decision=decision,
+        holder=str(request.claimed_by) if is_held and request.status in OPEN else "",
+        is_mine=is_mine,
+        can_hold=is_pending and not is_held and isinstance(right, deciding.MayDecide) and by.is_person,
+        can_take_over=is_pending and is_held and not is_mine and may_ever,
+        stopped_by=_stopped_by(request),
+        similar=_similar(request),
+    )
+
+
+def is_long(text: str) -> bool:
+    return len(text) > LONG_CHARACTERS or text.count("\n") >= LONG_LINES
+
+
+def _row(
+    request: ApprovalRequest,
+    shown: Mapping[str, Any],
+    decision: Decision | None,
+    posted: Mapping[str, str],
+    errors: Mapping[str, str],
+    *,
+    may_edit: bool,
+) -> Row:
+    name = str(shown["name"])
+    argument = request.arguments.get(name)
+    text = forms.text_of(argument)
+    control = _control(shown, argument, text) if may_edit and shown.get("editable") else ""
+    value = forms.text_of(shown.get("value", argument))
+    before: str | None = None
+    if decision and name in decision.edits:
+        before, value = value, forms.text_of(decision.edits[name][1])
+    typed = posted.get(f"{forms.PREFIX}{name}", text)
+    return Row(
+        name=name,
+        label=str(shown.get("label") or name),
+        value=value,
+        text=typed,
+        proposed=text,
+        control=control,
+        note=str(shown.get("note") or ""),
+        origin=str(shown.get("origin") or ""),
+        before=before,
+        difference=difference(before, value) if before is not None else "",
+        error=errors.get(name, ""),
+    )
+
+
+def _control(shown: Mapping[str, Any], argument: Any, text: str) -> str:
+    if isinstance(argument, bool):
+        return "choice"
+    if shown.get("type") in NUMBERS or isinstance(argument, int | float):
+        return "number"
+    return "textarea" if len(text) > 60 or "\n" in text or isinstance(argument, list | dict) else "input"
+
+
+def difference(before: str, after: str) -> str:
+    """By how much a number changed; just that it changed for everything else."""
+    try:
+        delta = Decimal(after) - Decimal(before)
+    except InvalidOperation:
+        return "changed"
+    return f"{abs(delta):,} {'more' if delta > 0 else 'less'}"
+
+
+def _stopped_by(request: ApprovalRequest) -> Mapping[str, Any]:
+    if request.status != ApprovalStatus.FROZEN:
+        return {}
+    event = request.events.filter(kind="frozen").last()
+    return {**event.data, "by": event.by_label, "at": event.at} if event else {}
+
+
+def _similar(request: ApprovalRequest) -> tuple[int, int] | None:
+    """Of the last decisions on the same tool under the same rule, how many approved the proposal as it was."""
+    decisions = Decision.objects.filter(request__action=request.action, request__rule=request.rule)
+    last = list(decisions.exclude(request=request).order_by("-pk").values_list("verdict", "edits")[:SIMILAR])
+    if len(last) < ENOUGH_SIMILAR:
+        return None
+    return sum(verdict == Verdict.APPROVE and not edits for verdict, edits in last), len(last)

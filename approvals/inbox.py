@@ -1,0 +1,265 @@
+"""The inbox: which requests a person sees, in which order and under which heading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from statistics import median
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db.models import F, Q, TextField
+from django.db.models.functions import Cast
+from django.http import QueryDict
+from django.utils.timezone import now
+
+from approvals.models import RISKS, ApprovalQuerySet, ApprovalRequest, Decision
+from approvals.states import ApprovalStatus
+from console import ids
+from console.actors import Actor
+
+VIEWS = {"open": "Open", "mine": "Mine", "done": "Done today"}
+SORTS = {"due": "Due first", "newest": "Newest first", "amount": "Largest amount first"}
+SOON = timedelta(minutes=10)
+MOST_ROWS = 100
+# status -> tone, icon, word
+BADGES = {
+    ApprovalStatus.PENDING: ("wait", "pause", "Waiting"),
+    ApprovalStatus.FROZEN: ("warn", "power", "Stopped"),
+    ApprovalStatus.APPROVED: ("ok", "check", "Approved"),
+    ApprovalStatus.REJECTED: ("mute", "x", "Rejected"),
+    ApprovalStatus.EXPIRED: ("warn", "clock-alert", "Expired"),
+    ApprovalStatus.VOID: ("mute", "ban", "Withdrawn"),
+}
+DONE = (ApprovalStatus.APPROVED, ApprovalStatus.REJECTED, ApprovalStatus.EXPIRED, ApprovalStatus.VOID)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the address says. Words it does not know are ignored, so an old link still opens."""
+
+    view: str = "open"
+    sort: str = "due"
+    q: str = ""
+    risk: tuple[str, ...] = ()
+    tool: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, query: QueryDict) -> Filters:
+        view, sort = query.get("view", ""), query.get("sort", "")
+        return cls(
+            view=view if view in VIEWS else "open",
+            sort=sort if sort in SORTS else "due",
+            q=query.get("q", "").strip()[:100],
+            risk=tuple(risk for risk in query.getlist("risk") if risk in dict(RISKS)),
+            tool=tuple(filter(None, query.getlist("tool"))),
+            agent=tuple(filter(None, query.getlist("agent"))),
+        )
+
+    @property
+    def query(self) -> str:
+        """The same as a query string with its question mark; empty when nothing is chosen."""
+        fallback = Filters()
+        pairs = {name: value for name, value in vars(self).items() if value != getattr(fallback, name)}
+        return f"?{urlencode(pairs, doseq=True)}" if pairs else ""
+
+    @property
+    def is_narrow(self) -> bool:
+        return bool(self.q or self.risk or self.tool or self.agent)
+
+    def on(self, view: str) -> Filters:
+        return replace(self, view=view)
+
+    def without_narrowing(self) -> Filters:
+        return Filters(view=self.view, sort=self.sort)
+
+
+def visible(actor: Actor) -> ApprovalQuerySet:
+    return ApprovalRequest.objects.on_agents(actor.agents("approvals.read")).select_related("claimed_by")
+
+
+def found(actor: Actor, filters: Filters) -> ApprovalQuerySet:
+    """Every request that fits, in order."""
+    rows = _in_view(visible(actor), filters.view, actor)
+    if filters.risk:
+        rows = rows.filter(risk__in=filters.risk)
+    if filters.tool:
+        rows = rows.filter(action__in=filters.tool)
+    if filters.agent:
+        rows = rows.filter(agent__in=filters.agent)
+    if filters.q:
+        searched = {"said": Cast("arguments", TextField()), "beside": Cast("side", TextField())}
+        rows = rows.alias(**searched).filter(_about(filters.q))
+    return rows.order_by(*_order(filters))
+
+
+def _in_view(rows: ApprovalQuerySet, view: str, actor: Actor) -> ApprovalQuerySet:
+    if view == "done":
+        midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
+        return rows.filter(status__in=DONE, decided_at__gte=midnight)
+    if view == "mine":
+        return rows.open().filter(claimed_until__gt=now(), claimed_by_id=actor.id if actor.is_person else None)
+    return rows.open()
+
+
+def _about(text: str) -> Q:
+    """Requests whose title, tool, agent, customer, arguments or amount contain the text, or that have this id."""
+    places = ("title", "action", "agent_name", "requested_for", "rule", "why", "said", "beside")
+    wanted = Q()
+    for place in places:
+        wanted |= Q(**{f"{place}__icontains": text})
+    with suppress(InvalidOperation):
+        wanted |= Q(amount_usd=Decimal(text.lstrip("$€").replace(",", "")))
+    with suppress(ValueError):
+        wanted |= Q(pk=ids.parse("apr", text))
+    return wanted
+
+
+def _order(filters: Filters) -> tuple[Any, ...]:
+    if filters.view == "done":
+        return ("-decided_at", "-pk")
+    if filters.sort == "newest":
+        return ("-pk",)
+    if filters.sort == "amount":
+        return (F("amount_usd").desc(nulls_last=True), "due_at", "pk")
+    # Frozen ones come last: nobody can do anything about them here.
+    return ("-status", "due_at", "pk")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of the list."""
+
+    request: ApprovalRequest
+    icon: str
+    word: str
+    is_held: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    label: str
+    items: list[Item] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the left pane shows. `newest` is the mark that later refreshes compare with; `waiting` came after it."""
+
+    groups: list[Group]
+    newest: str
+    waiting: int
+    is_cut: bool
+
+    @property
+    def first(self) -> ApprovalRequest | None:
+        return self.groups[0].items[0].request if self.groups else None
+
+
+def listing(actor: Actor, filters: Filters, *, upto: UUID | None = None) -> Listing:
+    """The rows under their headings. With `upto`, rows made later wait behind a bar, so that nothing moves."""
+    rows = found(actor, filters)
+    shown = rows.filter(pk__lte=upto) if upto else rows
+    items = list(shown[: MOST_ROWS + 1])
+    newest = upto or max((item.pk for item in items), default=None)
+    return Listing(
+        groups=_grouped(items[:MOST_ROWS], filters, now()),
+        newest=ids.public("apr", newest) if newest else "",
+        waiting=rows.filter(pk__gt=upto).count() if upto else 0,
+        is_cut=len(items) > MOST_ROWS,
+    )
+
+
+def _grouped(items: Iterable[ApprovalRequest], filters: Filters, moment: datetime) -> list[Group]:
+    groups: dict[str, Group] = {}
+    for item in items:
+        label = _heading(item, filters, moment)
+        groups.setdefault(label, Group(label)).items.append(_item(item, moment))
+    return list(groups.values())
+
+
+def _item(item: ApprovalRequest, moment: datetime) -> Item:
+    _, icon, word = BADGES[ApprovalStatus(item.status)]
+    is_pending = item.status == ApprovalStatus.PENDING
+    is_held = is_pending and item.claimed_until is not None and item.claimed_until > moment
+    return Item(item, "square-terminal" if is_pending else icon, word, is_held)
+
+
+def _heading(item: ApprovalRequest, filters: Filters, moment: datetime) -> str:
+    if filters.view == "done":
+        return "Decided today"
+    if item.status == ApprovalStatus.FROZEN:
+        return "Stopped by a kill switch"
+    if filters.sort != "due":
+        return SORTS[filters.sort]
+    left = item.due_at - moment
+    if left <= timedelta(0):
+        return "Overdue"
+    if left <= SOON:
+        return "Due within 10 minutes"
+    return "Later today" if item.due_at.date() == moment.date() else "Later"
+
+
+def following(actor: Actor, filters: Filters, after: ApprovalRequest | None = None) -> ApprovalRequest | None:
+    """The next request this person can work on: not frozen, not held by a colleague; round to the start at the end."""
+    free = Q(claimed_until__isnull=True) | Q(claimed_until__lte=now()) | Q(claimed_by_id=_key(actor))
+    own = Q(requested_for=actor.id) | Q(four_eyes=True, requested_by=actor.id)
+    may = found(actor, filters.on("open")).on_agents(actor.agents("approvals.decide")).exclude(own)
+    rows = list(may.filter(free, status=ApprovalStatus.PENDING, due_at__gt=now())[:MOST_ROWS])
+    if after is None:
+        return next(iter(rows), None)
+    later = (row for row in rows if _rank(row, filters) > _rank(after, filters))
+    return next(later, next((row for row in rows if row.pk != after.pk), None))
+
+
+def _rank(row: ApprovalRequest, filters: Filters) -> tuple[Any, ...]:
+    if filters.sort == "newest":
+        return (-row.pk.int,)
+    if filters.sort == "amount":
+        return (-(row.amount_usd or Decimal(0)), row.due_at, row.pk)
+    return (row.due_at, row.pk)
+
+
+def _key(actor: Actor) -> str | None:
+    return actor.id if actor.is_person else None
+
+
+def counts(actor: Actor, filters: Filters) -> Iterator[tuple[str, str, str, int]]:
+    """For each tab: its key, word, address and number."""
+    for view, label in VIEWS.items():
+        chosen = filters.on(view)
+        yield view, label, chosen.query, found(actor, Filters(view=view)).count()
+
+
+def choices(actor: Actor, filters: Filters) -> dict[str, list[tuple[str, str]]]:
+    """What the chips offer: the tools and agents that occur, and those already chosen."""
+    rows = _in_view(visible(actor), filters.view, actor).order_by()
+    seen = set(rows.values_list("action", "agent", "agent_name")[:1000])
+    tools = {action for action, _, _ in seen} | set(filters.tool)
+    agents = {slug: slug for slug in filters.agent} | {slug: name for _, slug, name in seen}
+    return {
+        "risk": list(RISKS),
+        "tool": sorted((name, name) for name in tools),
+        "agent": sorted(agents.items()),
+        "sort": list(SORTS.items()),
+    }
+
+
+@dataclass(frozen=True)
+class Today:
+    """How the day went: for the empty inbox."""
+
+    decided: int
+    half_within: timedelta | None
+
+
+def today(actor: Actor) -> Today:
+    midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    decided = Decision.objects.filter(at__gte=midnight, request__in=visible(actor).order_by())
+    times = [at - made for at, made in decided.values_list("at", "request__created_at")[:2000]]
+    return Today(len(times), timedelta(seconds=median(t.total_seconds() for t in times)) if times else None)

@@ -1,0 +1,186 @@
+"""Entry points for people who decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from approvals import cards, forms, inbox, requests
+from approvals.models import ApprovalRequest, Decision
+from approvals.states import ApprovalStatus, Verdict
+from console import ids, problems
+from console.access import Request, requires
+
+MOST_COUNTED = 99
+
+
+@require_GET
+@requires("approvals.read")
+def approval_list(request: Request) -> HttpResponse:
+    """The queue. On a wide screen the first request is shown beside it, without taking it."""
+    filters = inbox.Filters.of(request.GET)
+    listing = inbox.listing(request.actor, filters)
+    return _page(request, filters, listing, listing.first, is_chosen=False)
+
+
+@require_GET
+@requires("approvals.read")
+def approval_detail(request: Request, request_id: UUID) -> HttpResponse:
+    approval = inbox.visible(request.actor).get(pk=request_id)
+    filters = inbox.Filters.of(request.GET)
+    return _page(request, filters, inbox.listing(request.actor, filters), approval, is_chosen=True)
+
+
+@require_GET
+@requires("approvals.read")
+def approval_rows(request: Request) -> HttpResponse:
+    """The left pane alone. `upto` keeps rows that came later behind a bar."""
+    filters = inbox.Filters.of(request.GET)
+    listing = inbox.listing(request.actor, filters, upto=_id(request.GET.get("upto", "")))
+    return render(request, "approvals/_rows.html", _left(request, filters, listing, request.GET.get("sel", "")))
+
+
+@require_GET
+@requires("approvals.read")
+def approval_count(request: Request) -> HttpResponse:
+    waiting = inbox.visible(request.actor).filter(status=ApprovalStatus.PENDING).order_by()[: MOST_COUNTED + 1].count()
+    return render(request, "approvals/_count.html", {"waiting": waiting, "most": MOST_COUNTED})
+
+
+@require_GET
+@requires("approvals.read")
+def approval_next(request: Request) -> HttpResponse:
+    """Where to go on. `after` names the request that is being left."""
+    filters, after = inbox.Filters.of(request.GET), _id(request.GET.get("after", ""))
+    left = inbox.visible(request.actor).filter(pk=after).first() if after else None
+    return redirect(_address(inbox.following(request.actor, filters, after=left), filters))
+
+
+@require_POST
+@requires("approvals.decide")
+def approval_decide(request: Request, request_id: UUID) -> HttpResponseBase:
+    approval = inbox.visible(request.actor).get(pk=request_id)
+    posted = request.POST.dict()
+    filters = inbox.Filters.of(request.GET)
+    try:
+        decision = _decide(request, approval, posted)
+    except problems.Problem as problem:
+        return _refused(request, request_id, filters, posted, problem)
+    messages.success(request, f"{_said(decision)} {approval.title}")
+    return redirect(_address(inbox.following(request.actor, filters, after=approval), filters))
+
+
+def _decide(request: Request, approval: ApprovalRequest, posted: Mapping[str, str]) -> Decision:
+    verdict, version = _verdict(posted), _version(posted)
+    if version is None:
+        raise problems.Invalid("The form does not say which version of the request it shows. Open the request again.")
+    return requests.decide(
+        approval.pk,
+        verdict,
+        by=request.actor,
+        reason=forms.reason(posted),
+        edits=forms.edits(approval, posted) if verdict == Verdict.APPROVE else None,
+        version=version,
+    )
+
+
+@require_POST
+@requires("approvals.decide")
+def approval_claim(request: Request, request_id: UUID) -> HttpResponse:
+    """Comes from a button, or from the page itself when it was opened; never from a GET."""
+    approval = requests.claim(request_id, by=request.actor, take_over="take_over" in request.POST)
+    address, shown = _address(approval, inbox.Filters.of(request.GET)), _version(request.POST.dict(), "shown")
+    return redirect(f"{address}{'&' if '?' in address else '?'}shown={shown}" if shown is not None else address)
+
+
+def _page(
+    request: Request,
+    filters: inbox.Filters,
+    listing: inbox.Listing,
+    approval: ApprovalRequest | None,
+    *,
+    is_chosen: bool,
+    status: int = 200,
+    posted: Mapping[str, str] | None = None,
+    problem: problems.Problem | None = None,
+) -> HttpResponse:
+    errors = problem.extra.get("errors", {}) if problem else {}
+    card = cards.card(approval, by=request.actor, posted=posted, errors=errors) if approval else None
+    shown = _version(request.GET, "shown")
+    context = {
+        **_left(request, filters, listing, approval.public_id if approval else ""),
+        "card": card,
+        "is_chosen": is_chosen,
+        "has_changed": bool(card and card.is_open and shown is not None and shown != card.request.version),
+        "shown": shown if shown is not None else approval.version if approval else None,
+        "reasons": forms.REASONS,
+        "posted": posted or {},
+        "problem": _as_part(problem) if problem else None,
+        "today": inbox.today(request.actor) if card is None else None,
+    }
+    return render(request, "approvals/approval_list.html", context, status=status)
+
+
+def _left(request: Request, filters: inbox.Filters, listing: inbox.Listing, chosen: str) -> dict[str, Any]:
+    return {
+        "filters": filters,
+        "listing": listing,
+        "tabs": list(inbox.counts(request.actor, filters)),
+        "choices": inbox.choices(request.actor, filters),
+        "chosen": chosen,
+        "query": filters.query,
+        "rest": f"&{filters.query[1:]}" if filters.query else "",
+    }
+
+
+def _refused(
+    request: Request, request_id: UUID, filters: inbox.Filters, posted: Mapping[str, str], problem: problems.Problem
+) -> HttpResponse:
+    """The page as it is now, with what was typed and why it was not taken."""
+    approval = inbox.visible(request.actor).get(pk=request_id)
+    listing = inbox.listing(request.actor, filters)
+    return _page(
+        request, filters, listing, approval, is_chosen=True, status=problem.status, posted=posted, problem=problem
+    )
+
+
+def _as_part(problem: problems.Problem) -> dict[str, Any]:
+    return {"status": problem.status, "title": problem.title, "detail": problem.detail, **problem.extra}
+
+
+def _address(approval: ApprovalRequest | None, filters: inbox.Filters) -> str:
+    url = reverse("approvals:detail", args=[approval.pk]) if approval else reverse("approvals:list")
+    return f"{url}{filters.query}"
+
+
+def _verdict(posted: Mapping[str, str]) -> Verdict:
+    try:
+        return Verdict(posted.get("verdict", ""))
+    except ValueError as wrong:
+        raise problems.Invalid("Say whether you approve or reject.") from wrong
+
+
+def _version(posted: Mapping[str, str], name: str = "version") -> int | None:
+    text = posted.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def _said(decision: Decision) -> str:
+    if decision.verdict == Verdict.REJECT:
+        return "Rejected:"
+    count = len(decision.edits)
+    return f"Approved with {count} {'edit' if count == 1 else 'edits'}:" if count else "Approved:"
+
+
+def _id(text: str) -> UUID | None:
+    try:
+        return ids.parse("apr", text)
+    except ValueError:
+        return None
