@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from console import redact
 from releases.bundles import ModelSpec
 from runtime import messages, providers
 from runtime.journal import NewStep, Write
-from runtime.messages import Reply
+from runtime.messages import Call, Reply
 from runtime.policies.folding import CallModel
 from runtime.providers.base import ModelRequest, ProviderError
 from runtime.states import StepKind, StepStatus
@@ -93,7 +94,7 @@ class Draft:
 
 
 def _answered(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, reply: Reply) -> NewStep:
-    calls = [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in reply.calls]
+    calls = [{"id": c.id, "name": c.name, "arguments": _arguments(c)} for c in reply.calls]
     output: dict[str, Any] = {
         "text": reply.text[:LONGEST_TEXT],
         "calls": calls,
@@ -120,6 +121,15 @@ def _answered(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime
         input=_input(turn, spec, command),
         output=output,
     )
+
+
+def _arguments(call: Call) -> dict[str, Any] | str:
+    """What JSON can hold; an infinite number stays visible as text, which the schema then refuses."""
+    try:
+        json.dumps(call.arguments, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return str(call.arguments)[:LONGEST_TEXT]
+    return call.arguments
 
 
 def _failed(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, failure: ProviderError) -> NewStep:
