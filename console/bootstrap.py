@@ -44,10 +44,8 @@ class SetupProblem(Exception):
 def ensure(arguments: Sequence[str]) -> None:
     """Return when this Python has what the command needs; otherwise install it and start again inside `.venv`."""
     wanted = TESTS if list(arguments[1:2]) == ["test"] else RUNTIME
-    inside = Path(sys.prefix) == VENV
-    if inside and _is_installed(wanted):
-        return
-    if not inside and _has_packages(wanted):
+    if _is_installed(wanted) if _is_inside() else _has_packages(wanted):
+        os.environ.pop(AGAIN, None)
         return
     try:
         if os.environ.get(AGAIN):
@@ -64,6 +62,10 @@ def ensure(arguments: Sequence[str]) -> None:
         sys.exit("\nStopped. The next start goes on from here.")
     os.environ[AGAIN] = "1"
     os.execv(PYTHON, [str(PYTHON), *arguments])
+
+
+def _is_inside() -> bool:
+    return Path(sys.prefix).resolve() == VENV.resolve()
 
 
 def _has_packages(wanted: Path) -> bool:
@@ -89,7 +91,7 @@ def _is_installed(wanted: Path) -> bool:
 
 
 def _finds_django(python: Path) -> bool:
-    if Path(sys.prefix) == VENV:
+    if _is_inside():
         return importlib.util.find_spec("django") is not None
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('django') is None)"
     try:

@@ -5,6 +5,7 @@ Every variable is listed here with its meaning; a value that cannot be used stop
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from console.embedded import files, servers
 from console.embedded.processes import ServerProblem
@@ -96,6 +97,9 @@ def load() -> Environment:
     except ValidationError as wrong:
         lines = [_told(error) for error in wrong.errors(include_input=False)]
         sys.exit("Settings cannot be read from the environment:\n" + "\n".join(lines))
+    except SettingsError as wrong:
+        name = re.search(r'field "(\w+)"', str(wrong))
+        sys.exit(f'{name[1].upper() if name else wrong} cannot be read: it has to be a JSON list, such as ["a", "b"].')
     except ServerProblem as problem:
         sys.exit(str(problem))
     for name in ("steadyhand_secret_key", "steadyhand_audit_key"):
