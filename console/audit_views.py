@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
-from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_GET, require_POST
 
 from console import audit, diffs, paging, problems, words
@@ -61,12 +59,9 @@ def _filtered(request: Request) -> QuerySet[AuditEntry]:
 
 def _day(text: str) -> datetime:
     try:
-        day = parse_date(text)
-    except ValueError:
-        day = None
-    if day is None:
-        raise problems.Invalid(f"{text[:40]!r} is not a date. Write it like 2026-11-24.")
-    return timezone.make_aware(datetime(day.year, day.month, day.day))
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError as wrong:
+        raise problems.Invalid(f"{text[:40]!r} is not a date. Write it like 2026-11-24.") from wrong
 
 
 @require_GET
@@ -117,5 +112,7 @@ def audit_verify(request: Request) -> HttpResponse:
     if found.first_bad_id is None:
         messages.success(request, f"The chain is whole: {found.entries:,} entries fit together.")
         return redirect("console:audit-list")
-    messages.error(request, f"The chain breaks at entry {found.first_bad_id}: {found.why}. {found.entries:,} before it fit.")
+    messages.error(
+        request, f"The chain breaks at entry {found.first_bad_id}: {found.why}. The {found.entries:,} before it fit."
+    )
     return redirect("console:audit-detail", found.first_bad_id)

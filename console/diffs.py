@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from console import words
 
@@ -41,7 +42,7 @@ def lines(before: Any, after: Any, *, context: int = CONTEXT) -> list[Line]:
     found: list[Line] = []
     for group in difflib.SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(context):
         if group[0][1] > 0:
-            found.append(Line("hd", None, None, "", mark_safe(f"{group[0][1]} lines above")))
+            found.append(Line("hd", None, None, "", format_html("{} lines above", group[0][1])))
         for tag, i1, i2, j1, j2 in group:
             found += _block(tag, old, new, (i1, i2, j1, j2))
     return found
@@ -76,9 +77,13 @@ def _marked(old: str, new: str) -> tuple[SafeString, SafeString]:
     for tag, i1, i2, j1, j2 in match.get_opcodes():
         gone.append(_mark("".join(left[i1:i2]), tag != "equal"))
         come.append(_mark("".join(right[j1:j2]), tag != "equal"))
-    return mark_safe("".join(gone)), mark_safe("".join(come))
+    return _joined(gone), _joined(come)
 
 
-def _mark(text: str, is_changed: bool) -> str:
+def _mark(text: str, is_changed: bool) -> SafeString:
     shown = words.visible(text)
-    return f"<mark>{shown}</mark>" if is_changed and text else shown
+    return format_html("<mark>{}</mark>", shown) if is_changed and text else shown
+
+
+def _joined(parts: list[SafeString]) -> SafeString:
+    return format_html_join("", "{}", ((part,) for part in parts))

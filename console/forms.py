@@ -54,7 +54,9 @@ class TokenForm(forms.Form):
     def __init__(self, *args: Any, actor: Actor, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         held = {permission for permission, _ in actor.rights}
-        self.fields["scopes"].choices = [
+        scopes = self.fields["scopes"]
+        assert isinstance(scopes, forms.MultipleChoiceField)
+        scopes.choices = [
             (name, f"{label[:1].upper()}{label[1:]}") for name, label in roles.declared().items() if name in held
         ]
 

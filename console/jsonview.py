@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-from django.utils.html import escape
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from console import words
 
@@ -19,50 +18,48 @@ INDENT = "  "
 
 def render(value: Any) -> SafeString:
     """Containers past a depth start folded; long lists and texts are folded too, never dropped."""
-    return mark_safe("".join(_value(value, 0)))
+    return _value(value, 0)
 
 
-def _value(value: Any, depth: int) -> Iterator[str]:
+def _value(value: Any, depth: int) -> SafeString:
     if isinstance(value, dict):
-        yield from _container("{", "}", [(f"{_key(key)}: ", item) for key, item in value.items()], depth)
-    elif isinstance(value, list | tuple):
-        yield from _container("[", "]", [("", item) for item in value], depth)
-    elif isinstance(value, str):
-        yield _text(value)
-    else:
-        yield f'<span class="l">{escape(json.dumps(value, default=str))}</span>'
+        return _container("{", "}", [(_key(key), item) for key, item in value.items()], depth)
+    if isinstance(value, list | tuple):
+        return _container("[", "]", [(SafeString(""), item) for item in value], depth)
+    if isinstance(value, str):
+        return _text(value)
+    return format_html('<span class="l">{}</span>', json.dumps(value, default=str))
 
 
-def _key(key: object) -> str:
-    return f'<span class="k">"{words.visible(key)}"</span>'
+def _key(key: object) -> SafeString:
+    return format_html('<span class="k">"{}"</span>: ', words.visible(key))
 
 
-def _text(value: str) -> str:
-    if len(value) <= MOST_CHARACTERS:
-        return f'<span class="s">"{words.visible(value)}"</span>'
-    head, rest = words.visible(value[:MOST_CHARACTERS]), words.visible(value[MOST_CHARACTERS:])
-    note = f"{len(value) - MOST_CHARACTERS:,} more characters"
-    return f'<span class="s">"{head}</span>{_fold(note, f"<span class=s>{rest}</span>")}<span class="s">"</span>'
+def _text(value: str) -> SafeString:
+    head, rest = value[:MOST_CHARACTERS], value[MOST_CHARACTERS:]
+    fold = _fold(f"{len(rest):,} more characters", words.visible(rest)) if rest else ""
+    return format_html('<span class="s">"{}{}"</span>', words.visible(head), fold)
 
 
-def _container(start: str, end: str, items: list[tuple[str, Any]], depth: int) -> Iterator[str]:
+def _container(start: str, end: str, items: list[tuple[SafeString, Any]], depth: int) -> SafeString:
     if not items:
-        yield start + end
-        return
+        return format_html("{}{}", start, end)
     shown, hidden = items[:MOST_ITEMS], items[MOST_ITEMS:]
-    inner = ",".join(_lines(shown, depth + 1))
+    inner = _lines(shown, depth + 1)
     if hidden:
-        inner += "," + _fold(f"\n{INDENT * (depth + 1)}{len(hidden):,} more", ",".join(_lines(hidden, depth + 1)))
-    inner += f"\n{INDENT * depth}"
+        inner = format_html(
+            "{},\n{}{}", inner, INDENT * (depth + 1), _fold(f"{len(hidden):,} more", _lines(hidden, depth + 1))
+        )
+    inner = format_html("{}\n{}", inner, INDENT * depth)
     if depth >= OPEN_DEPTH:
         inner = _fold(f"{len(items):,} {'entry' if len(items) == 1 else 'entries'}", inner)
-    yield f"{start}{inner}{end}"
+    return format_html("{}{}{}", start, inner, end)
 
 
-def _lines(items: list[tuple[str, Any]], depth: int) -> Iterator[str]:
-    for label, item in items:
-        yield f"\n{INDENT * depth}{label}{''.join(_value(item, depth))}"
+def _lines(items: list[tuple[SafeString, Any]], depth: int) -> SafeString:
+    rows = ((INDENT * depth, label, _value(item, depth)) for label, item in items)
+    return format_html_join(",", "\n{}{}{}", rows)
 
 
-def _fold(note: str, inner: str) -> str:
-    return f"<details><summary>{escape(note)}</summary>{inner}</details>"
+def _fold(note: str, inner: SafeString) -> SafeString:
+    return format_html("<details><summary>{}</summary>{}</details>", note, inner)

@@ -25,7 +25,7 @@ class ActorMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         ours = cast(Request, request)
-        ours.actor = ours.user.actor() if ours.user.is_authenticated else ANONYMOUS
+        ours.actor = request.user.actor() if request.user.is_authenticated else ANONYMOUS
         response = self.get_response(request)
         response.headers.setdefault("Cache-Control", "private, no-store")
         patch_vary_headers(response, ["HX-Request"])

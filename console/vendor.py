@@ -15,10 +15,12 @@ from django.core.files.storage import FileSystemStorage
 class VendorFinder(BaseFinder):
     """Maps a static path to (package, file in it), from the setting VENDOR_FILES."""
 
-    def find(self, path: str, find_all: bool = False, **kwargs: Any) -> str | list[str]:
+    def find(self, path: str, find_all: bool = False, **kwargs: Any) -> Any:
         wanted = settings.VENDOR_FILES.get(path)
         found = [str(_file_of(*wanted))] if wanted else []
-        return found if find_all or kwargs.get("all") else (found[0] if found else [])
+        if find_all or kwargs.get("all"):
+            return found
+        return found[0] if found else []
 
     def list(self, ignore_patterns: Iterable[str] | None) -> Iterable[tuple[str, FileSystemStorage]]:
         for path, wanted in settings.VENDOR_FILES.items():

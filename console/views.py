@@ -82,7 +82,9 @@ def _remember(response: HttpResponse, chosen: dict[str, str]) -> HttpResponse:
 
 
 def _way_back(request: HttpRequest, url: str) -> str:
-    is_ours = url_has_allowed_host_and_scheme(url, allowed_hosts={request.get_host()}, require_https=request.is_secure())
+    is_ours = url_has_allowed_host_and_scheme(
+        url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
     return url if url and is_ours else "/"
 
 
@@ -98,7 +100,7 @@ def token_list(request: Request) -> HttpResponse:
             expires_in=form.expires_in,
         )
         form = forms.TokenForm(actor=request.actor)
-    mine = ApiToken.objects.filter(owner_id=request.actor.id).order_by("-created_at")[:100]
+    mine = ApiToken.objects.filter(owner=request.user).order_by("-created_at")[:100]
     rows = [(token, _life(token)) for token in mine]
     context = {"form": form, "secret": secret, "rows": rows, "section": "tokens"}
     return render(request, "console/token_list.html", context)
@@ -178,5 +180,7 @@ def failed(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    detail = "The form was too old or came from another site, so nothing was changed. Go back, reload and send it again."
+    detail = (
+        "The form was too old or came from another site, so nothing was changed. Go back, reload and send it again."
+    )
     return problem(request, problems.Forbidden(detail))

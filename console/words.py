@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.utils.html import escape
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 NOTHING = "–"
 Duration = timedelta | float | int
@@ -83,38 +85,38 @@ def initials(name: str) -> str:
     return "".join(word[0] for word in words[:2]).upper() or "?"
 
 
-def _is_unseen(char: str) -> bool:
-    """Characters that a reader cannot see but a program obeys: controls, bidi marks, zero widths, tags."""
-    code = ord(char)
-    if char in "\n\t":
-        return False
-    return (
-        unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp", "Co", "Cs"}
-        or 0xE0100 <= code <= 0xE01EF
-        or code in {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
-    )
+def _kind(char: str) -> str:
+    """`break`, `plain`, or `unseen`: what a reader cannot see but a program obeys (controls, bidi marks, tags)."""
+    if char == "\n":
+        return "break"
+    if char in " \t" or (char.isprintable() and char not in BLANK and not "\U000e0100" <= char <= "\U000e01ef"):
+        return "plain"
+    return "plain" if unicodedata.category(char) in {"Zs", "Cn"} else "unseen"
+
+
+# Printable by their category, and yet nothing is seen.
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+MOST_BREAKS = 3
 
 
 def visible(text: object) -> SafeString:
     """Escaped text with hidden characters spelled out and runs of empty lines counted."""
-    out: list[str] = []
-    breaks = 0
-    for char in [*str(text), ""]:
-        if char == "\n":
-            breaks += 1
-            continue
-        out.append("\n" * breaks if breaks <= MOST_BREAKS else f"\n{_unseen(f'{breaks - 1:,} empty lines')}\n")
-        breaks = 0
-        if char and _is_unseen(char):
-            out.append(_unseen(f"U+{ord(char):04X}", unicodedata.name(char, "control character").lower()))
+    return format_html_join("", "{}", ((part,) for part in _parts(str(text))))
+
+
+def _parts(text: str) -> Iterator[str]:
+    for kind, group in itertools.groupby(text, _kind):
+        chars = "".join(group)
+        if kind == "unseen":
+            for char in chars:
+                yield _unseen(f"U+{ord(char):04X}", unicodedata.name(char, "control character").lower())
+        elif kind == "break" and len(chars) > MOST_BREAKS:
+            yield "\n"
+            yield _unseen(f"{len(chars) - 1:,} empty lines", "left out here")
+            yield "\n"
         else:
-            out.append(escape(char))
-    return mark_safe("".join(out))
+            yield chars
 
 
-MOST_BREAKS = 3
-
-
-def _unseen(label: str, name: str = "") -> str:
-    title = f' title="{escape(name)}"' if name else ""
-    return f'<span class="unseen"{title}>{escape(label)}</span>'
+def _unseen(label: str, name: str) -> SafeString:
+    return format_html('<span class="unseen" title="{}">{}</span>', name, label)

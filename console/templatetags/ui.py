@@ -15,7 +15,7 @@ from django.forms import BoundField
 from django.template.context import Context
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from console import diffs, icons, jsonview, shell, words
 
@@ -73,7 +73,7 @@ def badge(context: Context, tone: str, icon_name: str, label: str, classes: str 
 def when(context: Context, at: datetime | None, classes: str = "") -> SafeString:
     """A moment as the reader prefers it; exact times are in the title, `times.js` keeps it fresh."""
     if at is None:
-        return mark_safe(f'<span class="faint">{words.NOTHING}</span>')
+        return format_html('<span class="faint">{}</span>', words.NOTHING)
     utc = at.astimezone(UTC)
     exact = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
     appearance = context.get("appearance") or shell.Appearance()
@@ -93,7 +93,7 @@ def due(at: datetime | None, near_s: int = 300) -> SafeString:
     utc = at.astimezone(UTC)
     return format_html(
         '<time class="due" data-due datetime="{}" title="Due {} UTC" {}>{}</time>',
-        utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", mark_safe(state), text,
+        utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", SafeString(state), text,
     )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def shape(points: Sequence[float | None]) -> list[str]:
 
 @register.simple_tag(takes_context=True)
 def shell_nav(context: Context) -> list[tuple[str, list[shell.NavLink]]]:
-    return shell.navigation(context["request"], current=context.get("nav", ""))
+    return shell.navigation(context["request"], current=str(context.get("nav") or ""))
 
 
 @register.simple_tag(takes_context=True)
@@ -298,7 +298,7 @@ def field(context: Context, bound: BoundField, hint: str = "", icon_name: str = 
         f"{bound.id_for_label}-{part}" for part, is_there in
         (("hint", hint or bound.help_text), ("error", bound.errors)) if is_there
     )  # fmt: skip
-    attrs = {"aria-describedby": described} if described else {}
+    attrs: dict[str, str | bool] = {"aria-describedby": described} if described else {}
     if bound.errors:
         attrs["aria-invalid"] = "true"
     return _part(
