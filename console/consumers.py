@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -17,7 +17,7 @@ from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.utils.crypto import constant_time_compare
 
 from console import live
-from console.actors import Actor
+from console.actors import ANONYMOUS, Actor
 from console.models import User
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
     recheck_s: ClassVar[float] = RECHECK_S
 
     async def connect(self) -> None:
+        self.actor = ANONYMOUS
         self.heard: set[str] = set()
         self.wanted: set[str] = set()
         self.opened = time.monotonic()
@@ -51,7 +52,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
         if actor is None:
             await self.close(SESSION_ENDED)
             return
-        self.actor: Actor = actor
+        self.actor = actor
         await self.channel_layer.group_add(person_group(actor.id), self.channel_name)
         self.watch = asyncio.create_task(self._watch())
 

@@ -51,8 +51,8 @@ function changed(topic) {
   }, GATHER_MS);
 }
 
-function fireAll() {
-  topics().forEach(fire);
+function fireAll(chosen = () => true) {
+  [...topics()].filter(chosen).forEach(fire);
 }
 
 function show(next) {
@@ -90,7 +90,9 @@ function connect() {
     told = "";
     tell();
     show("live");
-    if (hadGap) fireAll();
+    // What happened between the page's rendering and now was told to nobody. Single objects (`run:…`) move fast right
+    // after their page opens, so they are asked again at once; lists wait for their next notice.
+    fireAll((topic) => hadGap || topic.includes(":"));
     hadGap = true;
   };
   socket.onmessage = (event) => changed(JSON.parse(event.data).topic);
