@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -18,7 +19,15 @@ from django.utils.datastructures import MultiValueDict
 from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.parser import Parser
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import core_schema
 
 from console import ids, problems
 from console.access import Request
@@ -41,16 +50,29 @@ NOTHING_HERE = "There is nothing at this address, or it is not open to this toke
 # Ids in the path
 
 
-def _id(prefix: str) -> Any:
-    """A public id in a path. Anything else there is an unknown address."""
-    shape = {"type": "string", "pattern": f"^{prefix}_[{ids.ALPHABET}]{{{ids.LENGTH}}}$"}
-    return Annotated[UUID, BeforeValidator(lambda text: ids.parse(prefix, text)), WithJsonSchema(shape)]
+@dataclass(frozen=True)
+class _PublicId:
+    """A public id in a path, read into its key. Anything else there is an unknown address."""
+
+    prefix: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self._read, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{self.prefix}_[{ids.ALPHABET}]{{{ids.LENGTH}}}$"}
+
+    def _read(self, text: Any) -> UUID:
+        return ids.parse(self.prefix, str(text))
 
 
-RunId = _id("run")
-ApprovalId = _id("apr")
-ReleaseId = _id("rel")
-SwitchId = _id("ksw")
+RunId = Annotated[UUID, _PublicId("run")]
+ThreadId = Annotated[UUID, _PublicId("thr")]
+ApprovalId = Annotated[UUID, _PublicId("apr")]
+ReleaseId = Annotated[UUID, _PublicId("rel")]
+SwitchId = Annotated[UUID, _PublicId("ksw")]
 
 
 # Bodies and queries
@@ -87,9 +109,7 @@ class StrictParser(Parser):
             text = request.body.decode()
         except UnicodeDecodeError as wrong:
             raise ValueError("it is not UTF-8") from wrong
-        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-        _check_storable(parsed)
-        return cast(dict[str, Any], parsed)
+        return cast(dict[str, Any], read_json(text))
 
     def parse_querydict(
         self, data: MultiValueDict[str, str], list_fields: list[str], request: HttpRequest
@@ -98,6 +118,20 @@ class StrictParser(Parser):
             if "\0" in f"{name}{value}":
                 raise problems.Invalid("A query parameter holds a NUL character.", errors={name: "Holds NUL."})
         return super().parse_querydict(data, list_fields, request)
+
+
+def read_json(text: str) -> Any:
+    """JSON as strictly as bodies are read: no key twice, no NaN, nothing that the database cannot hold.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    try:
+        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as wrong:
+        raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep") from wrong
+    _check_storable(parsed)
+    return parsed
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,7 +151,7 @@ def _check_storable(value: Any, depth: int = 0) -> None:
     if depth > DEEPEST_JSON:
         raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
     if isinstance(value, str):
-        if "\0" in value or not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        if "\0" in value or (not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)):
             raise ValueError("a text holds a NUL character or half a surrogate pair")
     elif isinstance(value, dict):
         for name, item in value.items():

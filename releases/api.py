@@ -80,7 +80,7 @@ class Engage(envelope.Body):
 
 class Lift(envelope.Body):
     reason: str = Field(min_length=1, max_length=2000)
-    phrase: str = Field(max_length=200, description="The switch's lift_phrase, so that nothing is turned on by accident")
+    phrase: str = Field(max_length=200, description="The switch's lift_phrase, so that none is lifted by accident")
 
 
 @router.get("/agents", auth=Token("releases.read"), response=envelope.Page[AgentOut], tags=AGENTS)

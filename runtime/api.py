@@ -1,0 +1,214 @@
+"""Entry points for programs: start, follow and cancel runs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from ninja import Header, Query, Router, Schema, Status
+from pydantic import AwareDatetime, Field
+
+from console import envelope, fetch, problems
+from console.access import Request
+from console.bearer import Token
+from runtime import callbacks, runs, streams, wire
+from runtime.models import Run, Step
+from runtime.states import RunKind, RunStatus
+from runtime.wire import RunLine, RunOut, StepOut
+
+router = Router(tags=["Runs"])
+
+LARGEST_PAGE_WITH_PAYLOADS = 20
+
+
+class BudgetsIn(envelope.Body):
+    """Limits below those of the release. They can only be lowered."""
+
+    max_steps: int | None = Field(None, gt=0)
+    max_tool_calls: int | None = Field(None, ge=0)
+    max_tokens: int | None = Field(None, gt=0)
+    max_cost_usd: Decimal | None = Field(None, ge=0, allow_inf_nan=False)
+    max_seconds: int | None = Field(None, gt=0)
+    max_approvals: int | None = Field(None, ge=0)
+    max_repeats: int | None = Field(None, gt=0)
+    max_model_attempts: int | None = Field(None, gt=0)
+
+
+class RunIn(envelope.Body):
+    agent: str = Field(min_length=1, max_length=50)
+    input: str = Field(min_length=1, max_length=runs.LONGEST_INPUT, description="What the agent is asked to do")
+    user_id: str = Field(min_length=1, max_length=120, description="The principal the work is done for")
+    user_label: str = Field("", max_length=200)
+    thread_id: envelope.ThreadId | None = Field(None, description="Continue this conversation")
+    scopes: list[Annotated[str, Field(min_length=1, max_length=80)]] | None = Field(
+        None, max_length=100, description="Tool scopes of the principal, at most the token's; left out: all of those"
+    )
+    callback_url: str = Field("", max_length=fetch.LONGEST_URL, description="Told when the run has ended")
+    budgets: BudgetsIn | None = None
+
+
+class CancelIn(envelope.Body):
+    reason: str = Field(min_length=1, max_length=2000, description="Goes to the audit log and into the trace")
+
+
+class RunFilters(envelope.Filters):
+    status: list[RunStatus] = Field([], description="Repeat it for several")
+    agent: str | None = Field(None, max_length=50)
+    thread_id: envelope.ThreadId | None = None
+    user_id: str | None = Field(None, max_length=120)
+    kind: RunKind | None = None
+    since: AwareDatetime | None = Field(None, description="Created at or after, with a time zone")
+
+
+class StepFilters(envelope.Filters):
+    payload: bool = Field(
+        False, description=f"With inputs and outputs; limit is then at most {LARGEST_PAGE_WITH_PAYLOADS}"
+    )
+
+
+class StreamFilters(envelope.Filters):
+    after: int | None = Field(None, ge=0, le=2**31 - 1, description="Events after this id; Last-Event-ID goes first")
+
+
+class SecretOut(Schema):
+    secret: str = Field(description="whsec_...: verifies the signature of callbacks of this token's runs")
+
+
+@router.post("/runs", auth=Token("runs.create"), response={202: RunOut, 200: RunOut})
+def create_run(
+    request: Request,
+    body: RunIn,
+    idempotency_key: Annotated[str, Header(alias="Idempotency-Key", max_length=200, pattern=r"^[ -~]*$")] = "",
+) -> Status[Any]:
+    """Start a run. It is accepted (202) and executed by a worker; follow it by its id.
+
+    The same Idempotency-Key with the same body answers 200 with the first run; with another body 409.
+    """
+    if body.callback_url:
+        _check_callback(body.callback_url)
+    run, is_new = runs.create(
+        agent=body.agent,
+        text=body.input,
+        by=request.actor,
+        principal_id=body.user_id,
+        principal_label=body.user_label,
+        thread_id=body.thread_id,
+        scopes=body.scopes,
+        idempotency_key=idempotency_key,
+        callback_url=body.callback_url,
+        budgets=body.budgets.model_dump(exclude_none=True) if body.budgets else None,
+    )
+    return Status(202 if is_new else 200, wire.whole(_one(request, run.pk)))
+
+
+@router.get("/runs", auth=Token("runs.read"), response=envelope.Page[RunLine])
+def list_runs(request: Request, filters: Query[RunFilters]) -> Any:
+    """Runs, newest first."""
+    rows = _visible(request).filter(**_chosen(filters)).defer("input_text", "answer")
+    items, after = envelope.cut(rows, filters)
+    pending = wire.pending_approvals(items)
+    return {"items": [wire.line(run, pending) for run in items], "next_cursor": after}
+
+
+@router.get("/runs/{run_id}", auth=Token("runs.read"), response=RunOut)
+def get_run(request: Request, run_id: envelope.RunId) -> Any:
+    """One run: what it was asked, where it stands, what it used and how it ended."""
+    return wire.whole(_one(request, run_id))
+
+
+@router.get("/runs/{run_id}/steps", auth=Token("runs.read"), response=envelope.Page[StepOut])
+def list_steps(request: Request, run_id: envelope.RunId, filters: Query[StepFilters]) -> Any:
+    """The steps of a run in order of time: every model call, tool call, verdict, approval and answer."""
+    if filters.payload and filters.limit > LARGEST_PAGE_WITH_PAYLOADS:
+        sentence = f"At most {LARGEST_PAGE_WITH_PAYLOADS} with payload=true."
+        raise problems.Invalid(f"Payloads are large: {sentence}", errors={"limit": sentence})
+    rows = Step.objects.filter(run=_one(request, run_id), seq__gt=_seq(filters.cursor)).order_by("seq")
+    if filters.payload:
+        rows = rows.select_related("payload")
+    found = list(rows[: filters.limit + 1])
+    items = found[: filters.limit]
+    return {
+        "items": [wire.step(row, with_payload=filters.payload) for row in items],
+        "next_cursor": str(items[-1].seq) if len(found) > filters.limit else None,
+    }
+
+
+@router.get(
+    "/runs/{run_id}/events/stream",
+    auth=Token("runs.read"),
+    openapi_extra={"responses": {200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}}},
+)
+def stream_events(
+    request: Request,
+    run_id: envelope.RunId,
+    filters: Query[StreamFilters],
+    last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=2**31 - 1)] = None,
+) -> HttpResponseBase:
+    """Follow a run as server-sent events: step.started, step.finished, run.*, draft; ends after run.finished.
+
+    Ids are places in the run's journal. A reconnect with Last-Event-ID loses nothing and repeats nothing; 204 says
+    that the run has ended and everything was sent.
+    """
+    run = _one(request, run_id)
+    after = last_event_id if last_event_id is not None else filters.after or 0
+    if streams.is_over(run, after):
+        return HttpResponse(status=204)
+    place = streams.take_place(request.actor)
+    followed = streams.follow(run, after, place, listener=request.actor)
+    response = StreamingHttpResponse(followed, content_type="text/event-stream")
+    response["Cache-Control"] = "no-store"
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+@router.post("/runs/{run_id}/cancel", auth=Token("runs.cancel"), response=RunOut)
+def cancel_run(request: Request, run_id: envelope.RunId, body: CancelIn) -> Any:
+    """Stop a run before its next step. Cancelling a cancelled run changes nothing."""
+    run = runs.cancel(run_id, by=request.actor, reason=body.reason)
+    return wire.whole(Run.objects.select_related("agent", "release").get(pk=run.pk))
+
+
+@router.get("/callback-secret", auth=Token("runs.create"), response=SecretOut, tags=["Callbacks"])
+def get_callback_secret(request: Request) -> Any:
+    """The key that callbacks of this token's runs are signed with (Standard Webhooks)."""
+    return {"secret": callbacks.secret(request.actor.id)}
+
+
+def _visible(request: Request) -> QuerySet[Run]:
+    rows = Run.objects.on_agents(request.actor.agents("runs.read"))
+    return rows.select_related("agent", "release").defer("release__content")
+
+
+def _one(request: Request, run_id: Any) -> Run:
+    return _visible(request).get(pk=run_id)
+
+
+def _chosen(filters: RunFilters) -> dict[str, Any]:
+    chosen: dict[str, Any] = {
+        "status__in": filters.status or None,
+        "agent__slug": filters.agent,
+        "thread_id": filters.thread_id,
+        "principal_id": filters.user_id,
+        "kind": filters.kind,
+        "created_at__gte": filters.since,
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _seq(cursor: str) -> int:
+    if not cursor:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
+        way_out = "Use next_cursor of the page before."
+        raise problems.Invalid(f"The cursor is not one this list gave out. {way_out}", errors={"cursor": way_out})
+    return int(cursor)
+
+
+def _check_callback(url: str) -> None:
+    try:
+        fetch.check(url)
+    except fetch.Refused as refused:
+        errors = {"callback_url": str(refused)}
+        raise problems.Invalid(f"The callback URL cannot be used. {refused}", errors=errors) from refused

@@ -1,0 +1,289 @@
+"""A run and its steps as programs see them: in the API, in the event stream and in callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils.timezone import now
+from ninja import Schema
+from pydantic import Field
+
+from approvals.models import ApprovalRequest
+from console import envelope, ids
+from runtime import calls, traces
+from runtime.models import Run, RunEvent, Step
+from runtime.states import RunKind, RunStatus, StepKind, StepStatus
+
+
+class Tokens(Schema):
+    input: int
+    cached: int = Field(description="Part of input")
+    output: int
+    total: int
+
+
+class Budget(Schema):
+    limit: int | str
+    used: int | str | None = Field(description="null where nothing is counted up")
+
+
+class RunLine(Schema):
+    """A run without its texts."""
+
+    run_id: str
+    agent: str
+    agent_version: str = Field(description="Version of the release it is executed with")
+    release_id: str
+    release_digest: str
+    user_id: str = Field(description="The principal the work is done for")
+    user_label: str
+    thread_id: str
+    kind: RunKind
+    title: str
+    status: RunStatus
+    is_final: bool
+    cause: str = Field(description="Code of why it ended; empty before")
+    cause_detail: str
+    risk_level: str
+    tainted: bool = Field(description="Whether it has read untrusted content")
+    steps_used: int
+    model_calls: int
+    tool_calls: int
+    tool_errors: int
+    tools_called: list[str]
+    tokens: Tokens
+    estimated_cost_usd: str = Field(description="Decimal number as text")
+    cost_basis: str = Field(description="exact, estimated or unpriced")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    working_ms: int = Field(description="Time spent working, without waiting for people")
+    waiting_ms: int = Field(description="Time parked for a person's decision")
+    pending_approval_id: str | None = Field(description="The request a person has to decide now")
+    links: dict[str, str]
+
+
+class Cancellation(Schema):
+    requested_at: datetime
+    by: str
+    reason: str
+
+
+class RunOut(RunLine):
+    input: str
+    answer: str
+    scopes: list[str]
+    started_by: str
+    budgets: dict[str, Budget]
+    cancellation: Cancellation | None
+    last_event_id: int = Field(description="Begin the event stream here to see only what comes next")
+
+
+class Payload(Schema):
+    input: Any
+    output: Any
+
+
+class StepOut(Schema):
+    step_id: str
+    seq: int = Field(description="Place in the run's journal at which it began")
+    done_seq: int | None = Field(description="Place at which its result came; null while it is not known")
+    kind: StepKind
+    name: str
+    status: StepStatus
+    verdict: str
+    rule: str
+    summary: str
+    error: str
+    attempt: int
+    call_id: str
+    started_at: datetime
+    finished_at: datetime | None
+    duration_ms: int | None
+    tokens: Tokens
+    cost_usd: str
+    cost_basis: str
+    payload: Payload | None = None
+
+
+def line(run: Run, pending: Mapping[UUID, str]) -> dict[str, Any]:
+    """The fields of RunLine. The run comes with its agent and release; `pending` from pending_approvals."""
+    working, parked = traces.spent(run, now())
+    return {
+        "run_id": run.public_id,
+        "agent": run.agent.slug,
+        "agent_version": run.release.version,
+        "release_id": run.release.public_id,
+        "release_digest": run.release.digest,
+        "user_id": run.principal_id,
+        "user_label": run.principal_label,
+        "thread_id": ids.public("thr", run.thread_id),
+        "kind": run.kind,
+        "title": run.title,
+        "status": run.status,
+        "is_final": run.is_final,
+        "cause": run.cause,
+        "cause_detail": run.cause_detail,
+        "risk_level": run.risk_level,
+        "tainted": run.tainted,
+        "steps_used": run.steps_used,
+        "model_calls": run.model_calls,
+        "tool_calls": run.tool_calls,
+        "tool_errors": run.tool_errors,
+        "tools_called": run.tools_called,
+        "tokens": tokens(run),
+        "estimated_cost_usd": money(run.cost_usd),
+        "cost_basis": run.cost_basis,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "working_ms": int(working.total_seconds() * 1000),
+        "waiting_ms": int(parked.total_seconds() * 1000),
+        "pending_approval_id": pending.get(run.pk),
+        "links": _links(run, pending.get(run.pk)),
+    }
+
+
+def whole(run: Run) -> dict[str, Any]:
+    """The fields of RunOut."""
+    cancellation = run.cancel_requested_at and {
+        "requested_at": run.cancel_requested_at,
+        "by": run.cancelled_by_label,
+        "reason": run.cancel_reason,
+    }
+    return {
+        **line(run, pending_approvals([run])),
+        "input": run.input_text,
+        "answer": run.answer,
+        "scopes": sorted(run.scopes),
+        "started_by": run.started_by_label,
+        "budgets": _budgets(run),
+        "cancellation": cancellation,
+        "last_event_id": run.seq,
+    }
+
+
+def step(row: Step, *, with_payload: bool = False) -> dict[str, Any]:
+    """The fields of StepOut."""
+    took = row.finished_at and int((row.finished_at - row.started_at).total_seconds() * 1000)
+    found = getattr(row, "payload", None) if with_payload else None
+    return {
+        "step_id": row.public_id,
+        "seq": row.seq,
+        "done_seq": row.done_seq,
+        "kind": row.kind,
+        "name": row.name,
+        "status": row.status,
+        "verdict": row.verdict,
+        "rule": row.rule,
+        "summary": row.summary,
+        "error": row.error,
+        "attempt": row.attempt,
+        "call_id": row.call_id,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "duration_ms": took,
+        "tokens": tokens(row),
+        "cost_usd": money(row.cost_usd),
+        "cost_basis": row.cost_basis,
+        "payload": {"input": found.input, "output": found.output} if found else None,
+    }
+
+
+def started(row: Step) -> dict[str, Any]:
+    """The step as it was when it began, whatever is known of it now."""
+    return {
+        "step_id": row.public_id,
+        "seq": row.seq,
+        "kind": row.kind,
+        "name": row.name,
+        "status": StepStatus.STARTED,
+        "attempt": row.attempt,
+        "call_id": row.call_id,
+        "started_at": row.started_at,
+    }
+
+
+def event(row: RunEvent) -> dict[str, Any]:
+    return {"at": row.at, "by": row.by_label, **row.data}
+
+
+def end(run: Run) -> dict[str, Any]:
+    """How a run ended: the last event of its stream and the body of its callback."""
+    return {
+        "run_id": run.public_id,
+        "agent": run.agent.slug,
+        "agent_version": run.release.version,
+        "user_id": run.principal_id,
+        "thread_id": ids.public("thr", run.thread_id),
+        "status": run.status,
+        "cause": run.cause,
+        "cause_detail": run.cause_detail,
+        "answer": run.answer,
+        "steps_used": run.steps_used,
+        "tools_called": run.tools_called,
+        "tokens": tokens(run),
+        "estimated_cost_usd": money(run.cost_usd),
+        "cost_basis": run.cost_basis,
+        "created_at": run.created_at,
+        "finished_at": run.finished_at,
+    }
+
+
+def tokens(row: Run | Step) -> dict[str, int]:
+    return {
+        "input": row.input_tokens,
+        "cached": row.cached_tokens,
+        "output": row.output_tokens,
+        "total": row.input_tokens + row.output_tokens,
+    }
+
+
+def money(usd: Decimal) -> str:
+    """A plain decimal without trailing zeros: "0.0012", never "1.2E-3"."""
+    text = f"{usd:.8f}".rstrip("0")
+    return f"{text}0" if text.endswith(".") else text
+
+
+def pending_approvals(runs: Iterable[Run]) -> dict[UUID, str]:
+    """The open request of each waiting run, by the run's key."""
+    waiting = {run.public_id: run.pk for run in runs if run.status == RunStatus.WAITING}
+    if not waiting:
+        return {}
+    about = Q()
+    for public_id in waiting:
+        about |= Q(subject_id__startswith=f"{public_id}:")
+    found = ApprovalRequest.objects.open().filter(about, subject_kind__in=[calls.SUBJECT, calls.SETTLEMENT])
+    return {waiting[item.subject_id.partition(":")[0]]: item.public_id for item in found.only("id", "subject_id")}
+
+
+def _links(run: Run, approval: str | None) -> dict[str, str]:
+    here = f"{envelope.ROOT}runs/{run.public_id}"
+    links = {
+        "self": here,
+        "steps": f"{here}/steps",
+        "events": f"{here}/events/stream",
+        "cancel": f"{here}/cancel",
+        "page": f"{settings.BASE_URL}/runs/{run.public_id}/",
+    }
+    if approval:
+        links["approval"] = f"{envelope.ROOT}approvals/{approval}"
+    return links
+
+
+def _budgets(run: Run) -> dict[str, Any]:
+    used = {
+        "max_steps": run.steps_used,
+        "max_tool_calls": run.tool_calls,
+        "max_tokens": run.input_tokens + run.output_tokens,
+        "max_cost_usd": money(run.cost_usd),
+        "max_seconds": round(traces.spent(run, now())[0].total_seconds()),
+        "max_approvals": run.approvals_asked,
+    }
+    return {name: {"limit": limit, "used": used.get(name)} for name, limit in run.budgets.items()}
