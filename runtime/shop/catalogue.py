@@ -1,0 +1,78 @@
+"""What the demo shop sells: sku, name, price in USD, months of warranty, by category."""
+
+from __future__ import annotations
+
+CATALOGUE: dict[str, tuple[tuple[str, str, str, int], ...]] = {
+    "Audio": (
+        ("AU-101", "Aria wireless headphones", "129.00", 24),
+        ("AU-102", "Aria Mini earphones", "59.00", 24),
+        ("AU-110", "Cove bookshelf speakers", "219.00", 24),
+        ("AU-111", "Pebble portable speaker", "44.90", 24),
+        ("AU-120", "Lyric USB microphone", "89.00", 24),
+        ("AU-130", "Turnstone record player", "249.00", 24),
+    ),
+    "Computing": (
+        ("CO-201", "Seven-port USB-C hub", "49.00", 24),
+        ("CO-202", "Braided USB-C cable, 2 m", "12.50", 12),
+        ("CO-210", "Nimbus 14 laptop", "899.00", 24),
+        ("CO-211", "Nimbus laptop sleeve", "29.00", 36),
+        ("CO-220", "Tactile keyboard, 75 keys", "94.00", 24),
+        ("CO-221", "Vertical mouse", "38.50", 24),
+        ("CO-230", "Slate 27-inch monitor", "319.00", 24),
+        ("CO-240", "Fjord 2 TB solid-state drive", "139.00", 24),
+        ("CO-250", "Laptop stand, aluminium", "42.00", 12),
+    ),
+    "Kitchen": (
+        ("KI-301", "Gooseneck kettle", "74.50", 24),
+        ("KI-302", "Burr coffee grinder", "112.00", 24),
+        ("KI-303", "Stovetop espresso maker", "34.00", 12),
+        ("KI-304", "Cast-iron pan, 28 cm", "58.00", 12),
+        ("KI-305", "Chef's knife, 20 cm", "79.00", 12),
+        ("KI-306", "Hand blender", "46.00", 24),
+        ("KI-307", "Set of six glass jars", "27.00", 12),
+        ("KI-308", "Digital kitchen scale", "23.90", 24),
+        ("KI-309", "Toaster, two slots", "54.00", 24),
+    ),
+    "Home": (
+        ("HO-401", "Halo desk lamp", "39.00", 24),
+        ("HO-402", "Paper floor lamp", "68.00", 24),
+        ("HO-403", "Wool throw, grey", "84.00", 12),
+        ("HO-404", "Linen bedding set", "119.00", 12),
+        ("HO-405", "Oak wall clock", "49.50", 12),
+        ("HO-406", "Air purifier Breeze", "179.00", 24),
+        ("HO-407", "Set of three storage baskets", "36.00", 12),
+        ("HO-408", "Robot vacuum Pilot", "349.00", 24),
+        ("HO-409", "Scented candle, cedar", "18.00", 12),
+    ),
+    "Furniture": (
+        ("FU-501", "Standing desk, 140 cm", "459.00", 36),
+        ("FU-502", "Task chair Ember", "289.00", 36),
+        ("FU-503", "Birch bookshelf", "149.00", 36),
+        ("FU-504", "Folding stool", "45.00", 36),
+        ("FU-505", "Coffee table, walnut", "199.00", 36),
+    ),
+    "Travel": (
+        ("TR-601", "Trail backpack, 30 l", "84.00", 36),
+        ("TR-602", "Cabin suitcase", "129.50", 36),
+        ("TR-603", "Packing cubes, set of four", "31.00", 12),
+        ("TR-604", "Steel water bottle, 750 ml", "24.00", 12),
+        ("TR-605", "Travel adapter, world", "28.50", 24),
+        ("TR-606", "Rain jacket Tern", "98.00", 12),
+        ("TR-607", "Two-person tent", "239.00", 12),
+    ),
+    "Care": (
+        ("CA-701", "Electric toothbrush", "69.00", 24),
+        ("CA-702", "Hair dryer Zephyr", "62.00", 24),
+        ("CA-703", "Beard trimmer", "48.00", 24),
+        ("CA-704", "Massage ball set", "19.50", 12),
+        ("CA-705", "Bathroom scale", "33.00", 24),
+    ),
+    "Play": (
+        ("PL-801", "Wooden building blocks", "41.00", 12),
+        ("PL-802", "1000-piece puzzle, harbour", "21.00", 12),
+        ("PL-803", "Strategy game Canals", "52.00", 12),
+        ("PL-804", "Kite, 1.6 m", "26.00", 12),
+        ("PL-805", "Watercolour set, 24 pans", "37.50", 12),
+        ("PL-806", "Telescope, 70 mm", "159.00", 24),
+    ),
+}
