@@ -6,6 +6,7 @@ and each worker gets a database (pytest-django) and a Redis database number of i
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -44,6 +45,11 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
 
 
 def pytest_unconfigure() -> None:
+    _stop()
+
+
+@atexit.register
+def _stop() -> None:
     if os.getpid() == _owner:
         _stack.close()
 
