@@ -15,6 +15,7 @@ class RuntimeConfig(AppConfig):
         roles.declare("runs.read", EVERYONE, "see runs")
         roles.declare("runs.create", starters, "start runs")
         roles.declare("runs.cancel", starters, "cancel runs")
+        roles.declare("runs.personal", starters, "see personal data in runs")
         live.topic("runs", lambda actor, _: actor.may("runs.read"))
         live.topic("run", runs.may_listen)
         subjects.register(calls.SUBJECT, calls.CallHandler())

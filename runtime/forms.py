@@ -1,0 +1,76 @@
+"""The form that starts a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+
+from console import problems, words
+from releases.bundles import Budgets
+from runtime import runs
+
+# Field of the page -> name in the problem that runs.create raises.
+NAMES_OF_VERB = {"input": "text", "user_id": "principal_id"}
+
+
+class StartForm(forms.Form):
+    """Budgets are optional and can only be lower than the release's."""
+
+    principal_id = forms.CharField(max_length=120, label="Customer id", help_text="For whom the agent works.")
+    principal_label = forms.CharField(max_length=200, required=False, label="Name")
+    text = forms.CharField(
+        max_length=runs.LONGEST_INPUT,
+        label="Message",
+        strip=True,
+        widget=forms.Textarea(attrs={"rows": 6, "placeholder": "What the customer writes to the agent"}),
+    )
+    max_steps = forms.IntegerField(min_value=1, required=False, label="Steps")
+    max_tool_calls = forms.IntegerField(min_value=0, required=False, label="Tool calls")
+    max_tokens = forms.IntegerField(min_value=1, required=False, label="Tokens")
+    max_cost_usd = forms.DecimalField(min_value=Decimal(0), required=False, label="Cost in USD")
+    max_seconds = forms.IntegerField(min_value=1, required=False, label="Working seconds")
+
+    BUDGETS = ("max_steps", "max_tool_calls", "max_tokens", "max_cost_usd", "max_seconds")
+
+    def __init__(self, *args: Any, limits: Budgets | None, is_continued: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("principal_id", "principal_label"):
+            self.fields[name].widget.attrs.update({"autocomplete": "off", "spellcheck": "false"})
+            if is_continued:
+                self.fields[name].widget.attrs["readonly"] = True
+        self.fields["principal_id"].widget.attrs["list"] = "people"
+        for name in self.BUDGETS:
+            if limits is not None:
+                self.fields[name].help_text = f"At most {limit(name, limits)}."
+                self.fields[name].widget.attrs["placeholder"] = str(getattr(limits, name))
+
+    def budgets(self) -> dict[str, Any]:
+        """Only what was lowered, as the verb wants it."""
+        chosen = {name: self.cleaned_data.get(name) for name in self.BUDGETS}
+        return {name: str(value) if isinstance(value, Decimal) else value for name, value in chosen.items() if value is not None}
+
+    def refuse(self, problem: problems.Problem) -> None:
+        """Show what the verb said beside the fields it is about."""
+        errors: Mapping[str, str] = problem.extra.get("errors") or {}
+        for name, sentence in errors.items():
+            name = NAMES_OF_VERB.get(name, name.removeprefix("budgets."))
+            self.add_error(name if name in self.fields else None, sentence)
+        if not errors or all(name not in self.fields for name in self.errors):
+            self.add_error(None, problem.detail)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the part with the budgets should be open."""
+        return any(self[name].value() not in (None, "") for name in self.BUDGETS)
+
+    @property
+    def budget_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.BUDGETS]
+
+
+def limit(name: str, limits: Budgets) -> str:
+    value = getattr(limits, name)
+    return words.money(value) if name == "max_cost_usd" else words.number(value)

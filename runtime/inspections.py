@@ -1,0 +1,305 @@
+"""One step, opened: a sentence, facts, and what went in and came out, by kind of step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.urls import reverse
+from django.utils import timezone
+
+from console import ids, words
+from runtime import labels
+from runtime.labels import Badge
+from runtime.models import Run, Step
+from runtime.states import StepKind, StepStatus, StepVerdict
+from runtime.traces import Shown
+
+PARTS = {"summary": "Summary", "input": "Input", "output": "Output", "raw": "Raw"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    label: str
+    value: str
+    css: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a model call: who said it, and what."""
+
+    who: str
+    icon: str
+    text: str
+    calls: Sequence[Mapping[str, Any]] = ()
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class Edit:
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Passage:
+    citation: str
+    title: str
+    text: str
+    score: str
+    is_used: bool | None  # None while there is no answer yet
+    step: str = ""
+
+
+@dataclass
+class Inspection:
+    step: Step
+    part: str
+    icon: str
+    tone: str
+    badges: Sequence[Badge]
+    sentence: str = ""
+    facts: list[Fact] = field(default_factory=list)
+    quote: str = ""
+    conditions: Sequence[str] = ()
+    call: Any = None
+    edits: Sequence[Edit] = ()
+    passages: Sequence[Passage] = ()
+    messages: Sequence[Message] = ()
+    value: Any = None
+    hidden: int = 0
+
+    @property
+    def name(self) -> str:
+        return labels.name(self.step)
+
+    @property
+    def is_open(self) -> bool:
+        return self.step.status == StepStatus.STARTED
+
+
+def build(run: Run, step: Step, part: str, shown: Shown) -> Inspection:
+    """What is shown of a step. `step.payload` must be loaded; large values fold in the viewer."""
+    payload = getattr(step, "payload", None)
+    raw_in, raw_out = (payload.input, payload.output) if payload else ({}, {})
+    given, result = shown(raw_in), shown(raw_out)
+    kind = labels.KINDS[StepKind(step.kind)]
+    found = Inspection(step, part, kind.icon, labels.colours(step)[1], labels.badges(step, is_over=run.is_final))
+    found.hidden = _masked([given, result]) - _masked([raw_in, raw_out])
+    if part == "summary":
+        _summary(found, run, given, result, shown)
+    elif part == "input":
+        found.messages = [message(one) for one in given.get("messages", [])] if step.kind == StepKind.MODEL else ()
+        found.value = {key: item for key, item in given.items() if key != "messages"} if found.messages else given
+    elif part == "output":
+        found.value = result
+    else:
+        found.value = _raw(step, given, result)
+    return found
+
+
+def message(stored: Mapping[str, Any]) -> Message:
+    if stored.get("role") == "user":
+        return Message("Customer", "message-square", str(stored.get("text", "")))
+    if stored.get("role") == "tool":
+        name = str(stored.get("name", "tool"))
+        return Message(name, "square-terminal", str(stored.get("content", "")), is_error=bool(stored.get("is_error")))
+    return Message("Agent", "sparkle", str(stored.get("text", "")), calls=tuple(stored.get("calls", [])))
+
+
+def passages(result: Mapping[str, Any], answer: str, step: str = "") -> list[Passage]:
+    """The passages a retrieval returned. One counts as used when the answer names its citation."""
+    found = result.get("result")
+    listed = found.get("passages") if isinstance(found, dict) else None
+    return [
+        Passage(
+            citation=str(one.get("citation", "")),
+            title=str(one.get("title", "")),
+            text=str(one.get("text", "")),
+            score=f"{one['score']:.3g}" if isinstance(one.get("score"), int | float) else "",
+            is_used=(bool(one.get("citation")) and str(one["citation"]) in answer) if answer else None,
+            step=step,
+        )
+        for one in listed or []
+        if isinstance(one, dict)
+    ]
+
+
+def _summary(
+    found: Inspection, run: Run, given: Mapping[str, Any], result: Mapping[str, Any], shown: Shown
+) -> None:
+    step = found.step
+    describe = {
+        StepKind.INPUT: _input,
+        StepKind.MODEL: _model,
+        StepKind.TOOL: _tool,
+        StepKind.RETRIEVAL: _retrieval,
+        StepKind.GUARDRAIL: _guardrail,
+        StepKind.APPROVAL: _approval,
+        StepKind.ANSWER: _answer,
+    }[StepKind(step.kind)]
+    describe(found, given, result)
+    if step.kind == StepKind.RETRIEVAL:
+        found.passages = passages(result, shown(run.answer))
+    end = step.finished_at or (timezone.now() if not run.is_final else run.finished_at)
+    if end and step.finished_at != step.started_at:
+        found.facts.append(Fact("Took", words.duration(end - step.started_at), "num"))
+    found.facts.append(Fact("At", f"{step.started_at:%H:%M:%S.%f}"[:-3] + " UTC", "num"))
+
+
+def _input(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    found.sentence = "The customer wrote this."
+    found.quote = str(result.get("text", ""))
+
+
+def _model(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    step, calls = found.step, result.get("calls") or []
+    if step.status == StepStatus.FAILED:
+        again = "It will be tried again." if result.get("retry") else "Trying again would not help."
+        found.sentence = f"The model did not answer: {labels.error(step.error).lower()}. {again}"
+        found.quote = str(result.get("message", ""))
+    elif calls:
+        names = ", ".join(str(call.get("name")) for call in calls)
+        found.sentence = f"The model proposed {'a call' if len(calls) == 1 else f'{len(calls)} calls'}: {names}."
+        found.call = calls[0].get("arguments") if len(calls) == 1 else calls
+        found.quote = str(result.get("text", ""))
+    else:
+        found.sentence = "The model answered with text."
+        found.quote = str(result.get("text", ""))
+    cached = f", {words.number(step.cached_tokens)} of them cached" if step.cached_tokens else ""
+    basis = {"exact": "exact price", "estimated": "estimated price", "unpriced": "no price known"}
+    found.facts = [
+        Fact("Model", str(result.get("model") or given.get("model", "")), "mono"),
+        Fact("Provider", _provider(str(given.get("provider", "")), bool(given.get("fallback")))),
+        Fact("Tokens in", f"{words.number(step.input_tokens)}{cached}", "num"),
+        Fact("Tokens out", words.number(step.output_tokens), "num"),
+        Fact("Cost", f"{words.money(step.cost_usd)}, {basis.get(step.cost_basis, 'no price known')}", "num"),
+        *_present("Stop reason", result.get("stop_reason"), "mono"),
+        *(Fact(name.replace("_", " ").capitalize(), str(value), "mono") for name, value in _parameters(given)),
+        *_present("Tools offered", len(given.get("tools") or []) or None, "num"),
+        *_present("Earlier messages", given.get("earlier_messages"), "num"),
+    ]
+
+
+def _provider(provider: str, is_fallback: bool) -> str:
+    label = {"scripted": "Scripted (no real model)", "replay": "Replay of a recording"}.get(provider, provider)
+    return f"{label}, fallback" if is_fallback else label
+
+
+def _parameters(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    found = given.get("parameters")
+    return list(found.items())[:8] if isinstance(found, dict) else []
+
+
+def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    step = found.step
+    said = str(result.get("error") or result.get("content") or "")
+    found.sentence = {
+        StepStatus.STARTED: f"{step.name} is running.",
+        StepStatus.DONE: f"{step.name} returned a result.",
+        StepStatus.FAILED: f"{step.name} failed: {labels.error(step.error).lower()}.",
+        StepStatus.REFUSED: f"{step.name} was not called.",
+        StepStatus.UNKNOWN: f"It is not known whether {step.name} happened. A person settles it.",
+    }[StepStatus(step.status)]
+    found.quote = said[:4000]
+    found.call = given.get("arguments")
+    found.facts = [
+        *_present("Allowed by", step.rule and step.rule.removeprefix("rule:"), "mono"),
+        *_present("Why", given.get("reason")),
+        Fact("Attempt", str(step.attempt), "num"),
+        *_present("Idempotency key", step.idempotency_key, "mono"),
+        *_present("Call id", step.call_id, "mono"),
+    ]
+
+
+def _retrieval(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    _tool(found, given, result)
+    if found.step.status == StepStatus.DONE:
+        found.sentence = f"{found.step.name} looked for passages to answer with."
+        found.quote = ""
+
+
+def _guardrail(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    step = found.step
+    decision = {"pass": "Let it pass", "flag": "Flag it", "refuse": "Refuse", "ask": "Ask a person", "allow": "Allow"}
+    call = given.get("call") if isinstance(given.get("call"), dict) else None
+    found.sentence = str(result.get("reason") or "") or "Nothing was found."
+    version = result.get("rule_version")
+    found.facts = [
+        Fact("Rule", f"{(step.rule or step.name).removeprefix('rule:')}{f' v{version}' if version else ''}", "mono"),
+        Fact("Checked", str(call.get("name")) if call else f"The {given.get('on', 'text')}", "mono" if call else ""),
+        Fact("Decision", decision.get(str(result.get("decision")), str(result.get("decision") or step.verdict))),
+    ]
+    found.conditions = [str(one) for one in result.get("conditions") or []]
+    found.call = call.get("arguments") if call else None
+    found.quote = str(given.get("text", ""))
+
+
+def _approval(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    step = found.step
+    who = str(result.get("by") or "A person")
+    found.sentence = {
+        StepVerdict.APPROVED: f"{who} approved it as proposed.",
+        StepVerdict.EDITED: f"{who} approved it with edits.",
+        StepVerdict.REJECTED: f"{who} rejected it.",
+        StepVerdict.EXPIRED: "Nobody decided in time.",
+    }.get(StepVerdict(step.verdict), "A person is asked. The run is parked and holds no worker.")
+    found.quote = str(result.get("reason") or "")
+    url = review_url(given)
+    found.facts = [
+        *([Fact("Request", str(given.get("title") or "Open the request"), "", url)] if url else []),
+        *_present("Decided by", result.get("by")),
+        *_present("Rule", step.rule.removeprefix("rule:"), "mono"),
+    ]
+    edits = result.get("edits")
+    found.edits = [
+        Edit(str(name), words.NOTHING if pair[0] is None else str(pair[0]), str(pair[1]))
+        for name, pair in (edits.items() if isinstance(edits, dict) else ())
+        if isinstance(pair, list) and len(pair) == 2
+    ]
+    found.call = result.get("arguments") or given.get("arguments")
+
+
+def review_url(given: Mapping[str, Any]) -> str:
+    """Where the request of an approval step is decided."""
+    try:
+        return reverse("approvals:detail", args=[ids.parse("apr", str(given.get("request", "")))])
+    except ValueError:
+        return ""
+
+
+def _answer(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    status, cause = str(result.get("status", "")), str(result.get("cause", ""))
+    word = labels.run(status).label if status else found.step.name
+    found.sentence = str(result.get("detail") or "") or f"The run ended: {word.lower()}."
+    found.facts = [Fact("Outcome", word), *_present("Cause", labels.cause(cause) if cause else None)]
+    found.quote = str(result.get("text", ""))
+
+
+def _present(label: str, value: Any, css: str = "") -> list[Fact]:
+    return [] if value in (None, "", 0) else [Fact(label, str(value), css)]
+
+
+def _raw(step: Step, given: Any, result: Any) -> dict[str, Any]:
+    names = [
+        *("seq", "done_seq", "fence", "kind", "name", "status", "verdict", "rule", "summary", "error", "attempt"),
+        *("call_id", "idempotency_key", "input_tokens", "cached_tokens", "output_tokens", "cost_basis"),
+    ]
+    row = {"id": step.public_id, **{name: getattr(step, name) for name in names}}
+    row["cost_usd"] = str(step.cost_usd)
+    row["started_at"] = step.started_at.isoformat()
+    row["finished_at"] = step.finished_at.isoformat() if step.finished_at else None
+    return {**row, "input": given, "output": result}
+
+
+def _masked(value: Any) -> int:
+    """How many masked places a value has."""
+    if isinstance(value, str):
+        return value.count("•••")
+    if isinstance(value, Mapping):
+        return sum(_masked(item) for item in value.values())
+    return sum(_masked(item) for item in value) if isinstance(value, list) else 0

@@ -1,0 +1,156 @@
+"""Statuses, causes, kinds and verdicts as people read them: always a word and an icon beside the colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.models import Step
+from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
+
+
+@dataclass(frozen=True)
+class Badge:
+    tone: str
+    icon: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How steps of one kind are drawn. `css` colours the bar, `tone` the icon."""
+
+    label: str
+    icon: str
+    css: str
+    tone: str
+
+
+RUNS = {
+    RunStatus.QUEUED: Badge("mute", "clock", "Queued"),
+    RunStatus.RUNNING: Badge("info", "activity", "Running"),
+    RunStatus.WAITING: Badge("wait", "pause", "Waiting for approval"),
+    RunStatus.SUCCEEDED: Badge("ok", "check", "Succeeded"),
+    RunStatus.REFUSED: Badge("mute", "shield", "Refused"),
+    RunStatus.ESCALATED: Badge("mute", "arrow-up", "Escalated"),
+    RunStatus.FAILED: Badge("bad", "x", "Failed"),
+    RunStatus.CANCELLED: Badge("mute", "square", "Stopped"),
+    RunStatus.EXPIRED: Badge("warn", "timer-off", "Expired"),
+}
+SHORT_WAITING = Badge("wait", "pause", "Waiting")
+
+KINDS = {
+    StepKind.INPUT: Kind("Message", "message-square", "k-know", "faint"),
+    StepKind.MODEL: Kind("Model", "sparkle", "k-model", "t-acc"),
+    StepKind.TOOL: Kind("Tool", "square-terminal", "k-tool", "t-info"),
+    StepKind.RETRIEVAL: Kind("Context", "book-open", "k-know", "faint"),
+    StepKind.GUARDRAIL: Kind("Guardrail", "shield", "k-guard", "t-ok"),
+    StepKind.APPROVAL: Kind("Person", "user-check", "k-wait", "t-wait"),
+    StepKind.ANSWER: Kind("Answer", "message-square-reply", "k-know", "faint"),
+}
+FAILED_KIND = ("k-bad", "t-bad")
+WAITING_KIND = ("k-wait", "t-wait")
+
+VERDICTS = {
+    StepVerdict.REFUSED: Badge("mute", "shield-x", "Refused"),
+    StepVerdict.ASKED: Badge("wait", "pause", "Needs approval"),
+    StepVerdict.FLAGGED: Badge("warn", "flag", "Flagged"),
+    StepVerdict.APPROVED: Badge("ok", "check", "Approved"),
+    StepVerdict.EDITED: Badge("ok", "pencil", "Approved with edits"),
+    StepVerdict.REJECTED: Badge("warn", "x", "Rejected"),
+    StepVerdict.EXPIRED: Badge("warn", "timer-off", "Nobody decided"),
+}
+
+ERRORS = {
+    "timeout": "Timed out",
+    "rate_limit": "Rate limited",
+    "rate_limited": "Rate limited",
+    "server_error": "Server error",
+    "bad_arguments": "Bad arguments",
+    "tool_error": "Failed",
+    "crashed": "Worker lost",
+}
+
+CAUSES = {
+    "answered": "Answered",
+    "approval_expired": "Nobody decided in time",
+    "kill_switch": "A kill switch stood in the way",
+    "cancelled": "Stopped by a person",
+    "loop-guard": "The same call again and again",
+    "release-tools": "A tool the release does not have",
+    "write-tools-off": "Write tools are off",
+    "principal-scope": "The customer lacks a scope",
+    "schema": "Arguments did not fit the tool",
+    "forced-review": "Every write needs a person",
+}
+CAUSE_GROUPS = {
+    "budget": "Budget used up: {}",
+    "guardrail": "Guardrail {}",
+    "rule": "Rule {}",
+    "tool": "Ended by {}",
+}
+BUDGETS = {
+    "max_steps": "steps",
+    "max_tool_calls": "tool calls",
+    "max_tokens": "tokens",
+    "max_cost_usd": "cost",
+    "max_seconds": "working time",
+    "max_approvals": "approvals",
+    "max_repeats": "identical calls",
+    "max_model_attempts": "model attempts",
+}
+
+
+def run(status: str, *, is_short: bool = False) -> Badge:
+    if is_short and status == RunStatus.WAITING:
+        return SHORT_WAITING
+    return RUNS[RunStatus(status)]
+
+
+def cause(code: str) -> str:
+    """Why a run ended, in words; an unknown code is shown as it is."""
+    group, _, name = code.partition(":")
+    if name and group in CAUSE_GROUPS:
+        return CAUSE_GROUPS[group].format(BUDGETS.get(name, name))
+    if code.startswith("model_"):
+        return f"The model did not answer: {error(code.removeprefix('model_')).lower()}"
+    return CAUSES.get(code, code.replace("_", " ").capitalize())
+
+
+def error(code: str) -> str:
+    return ERRORS.get(code, code.replace("_", " ").capitalize())
+
+
+def name(step: Step) -> str:
+    """A step's name without the prefix that tells rules of the release from built-in ones."""
+    return step.name.removeprefix("rule:")
+
+
+def badges(step: Step, *, is_over: bool = False) -> list[Badge]:
+    """What must be seen of a step without opening it. `is_over`: its run has ended."""
+    found: list[Badge] = []
+    if step.status == StepStatus.FAILED:
+        found.append(Badge("bad", "triangle-alert", error(step.error) if step.error else "Failed"))
+    elif step.status == StepStatus.UNKNOWN:
+        found.append(Badge("warn", "circle-question-mark", "Outcome unknown"))
+    elif step.verdict in VERDICTS:
+        found.append(VERDICTS[StepVerdict(step.verdict)])
+    elif step.status == StepStatus.REFUSED:
+        found.append(VERDICTS[StepVerdict.REFUSED])
+    elif step.status == StepStatus.STARTED and is_over:
+        found.append(Badge("mute", "square", "Not finished"))
+    elif step.status == StepStatus.STARTED:
+        is_waiting = step.kind == StepKind.APPROVAL
+        found.append(Badge("wait", "pause", "Waiting") if is_waiting else Badge("info", "activity", "Running"))
+    if step.attempt > 1:
+        found.append(Badge("mute", "rotate-cw", f"Retry {step.attempt - 1}"))
+    return found
+
+
+def colours(step: Step) -> tuple[str, str]:
+    """CSS classes of a step's bar and icon."""
+    if step.status in (StepStatus.FAILED, StepStatus.UNKNOWN):
+        return FAILED_KIND
+    if step.verdict == StepVerdict.ASKED:
+        return WAITING_KIND
+    kind = KINDS[StepKind(step.kind)]
+    return kind.css, kind.tone

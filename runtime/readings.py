@@ -1,0 +1,207 @@
+"""The other tabs of a trace: the conversation, retrieved context, the event log, the frozen versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from console import words
+from releases.bundles import Bundle, ModelSpec, ToolManifest
+from runtime import inspections, labels
+from runtime.inspections import Passage
+from runtime.labels import Badge
+from runtime.models import Run, RunEvent, Step
+from runtime.states import StepKind, StepStatus
+from runtime.traces import Shown
+
+MOST_RUNS = 50
+MOST_RETRIEVALS = 50
+LOG_PAGE = 200
+LATEST = 5
+
+
+# The conversation
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One run of the thread: what the customer wrote and what came back."""
+
+    run: Run
+    badge: Badge
+    asked: str
+    answered: str
+    is_this: bool
+    note: str
+
+
+def conversation(run: Run, shown: Shown) -> tuple[list[Turn], bool]:
+    """The thread in order, and whether earlier runs were left out."""
+    found = list(run.thread.runs.order_by("-created_at", "-pk")[: MOST_RUNS + 1])
+    turns = [turn(one, run, shown) for one in reversed(found[:MOST_RUNS])]
+    return turns, len(found) > MOST_RUNS
+
+
+def turn(one: Run, this: Run | None, shown: Shown) -> Turn:
+    note = one.cause_detail or (labels.cause(one.cause) if one.cause and one.cause != "answered" else "")
+    if one.cancel_reason:
+        note = f"Stopped by {one.cancelled_by_label}: {one.cancel_reason}"
+    return Turn(one, labels.run(one.status), shown(one.input_text), shown(one.answer), one == this, shown(note))
+
+
+# Retrieved context
+
+
+@dataclass(frozen=True)
+class Search:
+    step: Step
+    asked: str
+    passages: Sequence[Passage]
+
+
+def searches(run: Run, shown: Shown) -> list[Search]:
+    """Each retrieval with its passages; a passage is used when the answer names its citation."""
+    steps = run.steps.filter(kind=StepKind.RETRIEVAL).select_related("payload").order_by("seq")[:MOST_RETRIEVALS]
+    return [_search(step, run, shown) for step in steps]
+
+
+def _search(step: Step, run: Run, shown: Shown) -> Search:
+    payload = getattr(step, "payload", None)
+    given = shown(payload.input.get("arguments") or {}) if payload else {}
+    asked = ", ".join(str(value) for value in given.values()) if isinstance(given, dict) else ""
+    result = shown(payload.output) if payload else {}
+    return Search(step, asked[:300], inspections.passages(result, run.answer, step.public_id))
+
+
+# The event log
+
+
+@dataclass(frozen=True)
+class Line:
+    seq: int
+    at: datetime | None
+    what: str
+    detail: str
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Log:
+    lines: Sequence[Line]
+    next_first: int | None
+    is_first_page: bool
+
+
+def log(run: Run, first: int, shown: Shown) -> Log:
+    """Steps and events in the order in which they were written. A step is in it twice when it took its time."""
+    end = max(first, 1) + LOG_PAGE
+    window = {"seq__gte": first, "seq__lt": end}
+    steps = run.steps.filter(**window).order_by("seq")
+    late = run.steps.filter(done_seq__gte=first, done_seq__lt=end).exclude(seq__gte=first, seq__lt=end)
+    lines = [line for step in (*steps, *late) for line in _step_lines(step, shown)]
+    lines += [_event_line(event, shown) for event in run.events.filter(**window).order_by("seq")]
+    chosen = sorted((line for line in lines if first <= line.seq < end), key=lambda line: line.seq)
+    return Log(chosen, end if run.seq >= end else None, not first)
+
+
+def latest(run: Run, steps: Sequence[Step], shown: Shown) -> list[Line]:
+    """The newest lines, given the last steps of the run."""
+    events = run.events.order_by("-seq")[:LATEST]
+    lines = [line for step in steps[-LATEST:] for line in _step_lines(step, shown)]
+    lines += [_event_line(event, shown) for event in events]
+    return sorted(lines, key=lambda line: -line.seq)[:LATEST]
+
+
+def _step_lines(step: Step, shown: Shown) -> list[Line]:
+    name = shown(f"{step.name}: {step.summary}" if step.summary else step.name)
+    ended = {
+        StepStatus.DONE: "finished",
+        StepStatus.FAILED: "failed",
+        StepStatus.REFUSED: "refused",
+        StepStatus.UNKNOWN: "unknown",
+    }.get(StepStatus(step.status), "started")
+    if step.kind == StepKind.GUARDRAIL:
+        ended = "decided"
+    if step.done_seq == step.seq:
+        return [Line(step.seq, step.finished_at or step.started_at, f"{step.kind}.{ended}", name, step.public_id)]
+    lines = [Line(step.seq, step.started_at, f"{step.kind}.started", step.name, step.public_id)]
+    if step.done_seq:
+        lines.append(Line(step.done_seq, step.finished_at, f"{step.kind}.{ended}", name, step.public_id))
+    return lines
+
+
+def _event_line(event: RunEvent, shown: Shown) -> Line:
+    data = shown(event.data)
+    detail = ", ".join(f"{key} {_short(value)}" for key, value in data.items()) if isinstance(data, dict) else ""
+    who = f"{event.by_label}: " if event.by_label and detail else event.by_label
+    return Line(event.seq, event.at, event.kind, f"{who}{detail}")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+# Versions
+
+
+@dataclass(frozen=True)
+class Budget:
+    label: str
+    used: str
+    limit: str
+    ratio: float | None  # of the limit, 0 to 1; None where it is not counted on the run
+
+
+@dataclass(frozen=True)
+class Versions:
+    bundle: Bundle
+    model: str
+    fallback: str
+    tools: Sequence[tuple[ToolManifest, str]]
+    budgets: Sequence[Budget]
+
+
+def versions(run: Run, working_ms: float) -> Versions:
+    """What the run was executed with, in words."""
+    bundle = run.release.bundle
+    return Versions(
+        bundle=bundle,
+        model=_model(bundle.model),
+        fallback=_model(bundle.fallback_model) if bundle.fallback_model else "",
+        tools=[(tool, _effect(tool)) for tool in bundle.tools],
+        budgets=_budgets(run, working_ms),
+    )
+
+
+def _model(spec: ModelSpec) -> str:
+    label = {"scripted": "scripted, no real model", "replay": "replay of a recording"}.get(spec.provider, spec.provider)
+    return f"{spec.name} ({label})"
+
+
+def _effect(tool: ToolManifest) -> str:
+    effect = {"read": "Reads", "write": "Writes", "egress": "Sends something out", "destructive": "Cannot be undone"}
+    return effect[tool.effect] + (", moves money" if tool.moves_money else "")
+
+
+def _budgets(run: Run, working_ms: float) -> list[Budget]:
+    limits: Mapping[str, Any] = run.budgets
+    used = {
+        "max_steps": (Decimal(run.steps_used), words.number(run.steps_used)),
+        "max_tool_calls": (Decimal(run.tool_calls), words.number(run.tool_calls)),
+        "max_tokens": (Decimal(run.input_tokens + run.output_tokens), words.number(run.input_tokens + run.output_tokens)),
+        "max_cost_usd": (run.cost_usd, words.money(run.cost_usd)),
+        "max_seconds": (Decimal(working_ms) / 1000, words.duration(working_ms)),
+        "max_approvals": (Decimal(run.approvals_asked), words.number(run.approvals_asked)),
+    }
+    return [_budget(name, limits[name], *used.get(name, (None, ""))) for name in labels.BUDGETS if name in limits]
+
+
+def _budget(name: str, limit: Any, used: Decimal | None, text: str) -> Budget:
+    most = Decimal(str(limit))
+    shown = {"max_cost_usd": words.money(most), "max_seconds": words.duration(float(most) * 1000)}
+    ratio = float(min(used / most, Decimal(1))) if used is not None and most else None
+    return Budget(labels.BUDGETS[name].capitalize(), text, shown.get(name, words.number(limit)), ratio)

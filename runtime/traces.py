@@ -1,0 +1,375 @@
+"""The finished values of a trace page: figures, rows of the timeline, what is selected. Payloads are not read here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Sum
+
+from console import ids, redact, words
+from console.actors import Actor
+from runtime import labels
+from runtime.labels import Badge
+from runtime.models import Draft, Run, Step
+from runtime.policies import timeline
+from runtime.policies.timeline import Axis, Span
+from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
+
+PAGE = 200
+LATER_ERRORS = 20
+MOST_SPANS = 1000
+SWITCHED = Q(rule="kill_switch") | Q(error="kill_switch")
+ERRORS = Q(status__in=[StepStatus.FAILED, StepStatus.UNKNOWN])
+FILTERS = {
+    "model": ("Model", Q(kind=StepKind.MODEL)),
+    "tool": ("Tools", Q(kind=StepKind.TOOL)),
+    "guardrail": ("Guardrails", Q(kind=StepKind.GUARDRAIL)),
+    "person": ("People", Q(kind=StepKind.APPROVAL)),
+    "context": ("Context", Q(kind__in=[StepKind.INPUT, StepKind.RETRIEVAL, StepKind.ANSWER])),
+    "refused": ("Refused", Q(verdict=StepVerdict.REFUSED) | Q(status=StepStatus.REFUSED)),
+    "errors": ("Errors", ERRORS),
+}
+TABS = ("timeline", "conversation", "context", "data", "events", "versions")
+UNDER_A_MODEL = {StepKind.TOOL, StepKind.RETRIEVAL}
+
+Shown = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What of the run the address asks for."""
+
+    tab: str = "timeline"
+    show: str = ""
+    first: int = 0
+    is_true_scale: bool = False
+    step: UUID | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Look:
+        """Read it from a query string; what makes no sense counts as not given."""
+        first = query.get("from", "")
+        try:
+            step = ids.parse("stp", query.get("step", ""))
+        except ValueError:
+            step = None
+        return cls(
+            tab=query["tab"] if query.get("tab") in TABS else "timeline",
+            show=query["show"] if query.get("show") in FILTERS else "",
+            first=int(first) if first.isascii() and first.isdecimal() and len(first) < 10 else 0,
+            is_true_scale=query.get("scale") == "true",
+            step=step,
+        )
+
+
+@dataclass(frozen=True)
+class Rect:
+    x: float
+    width: float
+    css: str = ""
+    y: int = 4
+    height: int = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the timeline. Without a `step` it is the run itself or something that has not happened yet."""
+
+    name: str
+    icon: str
+    tone: str
+    css: str
+    depth: int = 1
+    what: str = ""
+    badges: Sequence[Badge] = ()
+    time: str = ""
+    cost: str = ""
+    rects: Sequence[Rect] = ()
+    step: Step | None = None
+    is_selected: bool = False
+    is_planned: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Chip:
+    key: str
+    label: str
+    count: int | None
+    is_on: bool
+
+
+@dataclass(frozen=True)
+class Figure:
+    label: str
+    value: str
+    note: str
+
+
+@dataclass
+class Timeline:
+    rows: list[Row]
+    chosen: UUID | None
+    axis: Axis
+    ticks: list[timeline.Tick]
+    is_shortened: bool
+    could_shorten: bool
+    next_first: int | None = None
+    is_first_page: bool = True
+    later_errors: list[Step] = field(default_factory=list)
+
+    @property
+    def axis_label(self) -> str:
+        short = [piece for piece in self.axis.pieces if piece.is_short]
+        waits = " and ".join(timeline.label(piece.span.length_ms) for piece in short)
+        text = f"Time axis from 0 s to {timeline.label(self.axis.total_ms)}"
+        return f"{text}; shortened: {waits} without work" if short else text
+
+
+def masked_for(actor: Actor, agent: str) -> Shown:
+    """How texts of this agent's runs are shown to the actor: as they are, or with personal data masked."""
+    return _as_it_is if actor.may("runs.personal", agent=agent) else redact.personal
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def counts(run: Run) -> dict[str, Any]:
+    """Everything that is counted over the steps of a run, in one query."""
+    took = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
+    tools = Q(kind__in=[StepKind.TOOL, StepKind.RETRIEVAL])
+    return run.steps.order_by().aggregate(
+        all=Count("pk"),
+        retrieval=Count("pk", filter=Q(kind=StepKind.RETRIEVAL)),
+        tools_failed=Count("pk", filter=tools & ERRORS),
+        tools_retried=Count("pk", filter=tools & Q(attempt__gt=1)),
+        model_time=Sum(took, filter=Q(kind=StepKind.MODEL)),
+        switched=Count("pk", filter=SWITCHED),
+        **{key: Count("pk", filter=condition) for key, (_, condition) in FILTERS.items()},
+    )
+
+
+def chips(counted: Mapping[str, Any], look: Look) -> list[Chip]:
+    found = [Chip("", "All", None, not look.show)]
+    found += [
+        Chip(key, label, counted[key], look.show == key)
+        for key, (label, _) in FILTERS.items()
+        if counted[key] or look.show == key
+    ]
+    return found
+
+
+def figures(run: Run, counted: Mapping[str, Any], now: datetime) -> list[Figure]:
+    working, parked = spent(run, now)
+    elapsed = (run.finished_at or now) - run.created_at
+    shares = f"{words.duration(working)} working" + (f", {words.span(parked.total_seconds())} waiting" if parked else "")
+    most = run.budgets.get("max_steps")
+    planned = "2 more planned" if run.status == RunStatus.WAITING else ""
+    failed, retried = counted["tools_failed"], counted["tools_retried"]
+    cached = f" ({words.number(run.cached_tokens)} cached)" if run.cached_tokens else ""
+    return [
+        Figure("Elapsed", words.duration(elapsed), shares),
+        Figure("Steps", words.number(run.steps_used), planned or (f"of {words.number(most)} allowed" if most else "")),
+        Figure("Model calls", words.number(run.model_calls), _total(counted["model_time"])),
+        Figure("Tool calls", words.number(run.tool_calls), f"{failed} failed, {retried} retried"),
+        Figure(
+            "Tokens",
+            words.number(run.input_tokens + run.output_tokens),
+            f"{words.number(run.input_tokens)} in{cached}, {words.number(run.output_tokens)} out",
+        ),
+        Figure("Cost", words.money(run.cost_usd), cost_word(run)),
+    ]
+
+
+def cost_word(run: Run) -> str:
+    known = {"exact": "Exact price", "estimated": "Estimated price", "unpriced": "Some calls have no price"}
+    return known.get(run.cost_basis, run.cost_basis)
+
+
+def spent(run: Run, now: datetime) -> tuple[timedelta, timedelta]:
+    """Working and parked time so far, the present stretch included."""
+    working, parked = timedelta(milliseconds=run.working_ms), timedelta(milliseconds=run.parked_ms)
+    if run.status == RunStatus.RUNNING and run.turn_started_at:
+        working += max(now - run.turn_started_at, timedelta())
+    if run.status == RunStatus.WAITING and run.waiting_since:
+        parked += max(now - run.waiting_since, timedelta())
+    return working, parked
+
+
+def build(
+    run: Run, look: Look, counted: Mapping[str, Any], now: datetime, shown: Shown, *, asked: Step | None = None
+) -> Timeline:
+    """The page of the timeline that `look` asks for. `asked` is the step with which a waiting run asks a person."""
+    wanted = run.steps.filter(FILTERS[look.show][1]) if look.show else run.steps.all()
+    found = list(wanted.filter(seq__gte=look.first).order_by("seq")[: PAGE + 1])
+    steps, more = found[:PAGE], found[PAGE:]
+    clock = _Clock.over(run, steps, now, is_first=not look.first, is_last=not more)
+    pauses = timeline.pauses(_work(run, steps, clock, look), clock.total_ms)
+    axis = timeline.axis(clock.total_ms, () if look.is_true_scale else pauses)
+    chosen = _chosen(run, steps, look)
+
+    rows = [_run_row(run, axis, clock)] if not look.first and not look.show else []
+    rows += [_row(run, step, axis, clock, shown, is_selected=step.pk == chosen) for step in steps]
+    if not more and not look.show:
+        rows += _ahead(run, steps, axis, clock, shown, asked)
+    is_paged = bool(more or look.first)
+    return Timeline(
+        rows=rows,
+        chosen=chosen,
+        axis=axis,
+        ticks=timeline.ticks(axis),
+        is_shortened=axis.has_short,
+        could_shorten=bool(pauses),
+        next_first=more[0].seq if more else None,
+        is_first_page=not look.first,
+        later_errors=_errors_elsewhere(run, steps) if is_paged and counted["errors"] and look.show != "errors" else [],
+    )
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Turns moments into milliseconds since the axis begins."""
+
+    zero: datetime
+    end: datetime
+
+    @classmethod
+    def over(cls, run: Run, steps: Sequence[Step], now: datetime, *, is_first: bool, is_last: bool) -> _Clock:
+        zero = run.started_at or run.created_at
+        if steps and (not is_first or steps[0].started_at < zero):
+            zero = steps[0].started_at
+        end = run.finished_at or now
+        if steps and not is_last:
+            end = max(step.finished_at or end for step in steps)
+        return cls(zero, max(end, zero))
+
+    @property
+    def total_ms(self) -> float:
+        return self.ms(self.end)
+
+    def ms(self, moment: datetime | None) -> float:
+        return ((moment or self.end) - self.zero) / timedelta(milliseconds=1)
+
+
+def _work(run: Run, steps: Sequence[Step], clock: _Clock, look: Look) -> list[Span]:
+    """When something worked. A filter hides rows, not the work of the steps that it hides."""
+    if not look.show:
+        return [_span(step, clock) for step in steps if step.kind != StepKind.APPROVAL]
+    hidden = run.steps.exclude(kind=StepKind.APPROVAL).filter(started_at__lte=clock.end, seq__gte=look.first)
+    return [_span(step, clock) for step in hidden.only("started_at", "finished_at").order_by("seq")[:MOST_SPANS]]
+
+
+def _span(step: Step, clock: _Clock) -> Span:
+    return Span(clock.ms(step.started_at), clock.ms(step.finished_at))
+
+
+def selected(run: Run, found: Timeline) -> Step | None:
+    """The step that is opened beside the timeline, with its payload: the one payload this page reads."""
+    if found.chosen is None:
+        return None
+    return run.steps.select_related("payload").filter(pk=found.chosen).first()
+
+
+def touched(run: Run, shown: Shown) -> list[str]:
+    """What kill switches did to this run, in the words kept with the steps."""
+    summaries = run.steps.filter(SWITCHED).order_by("seq").values_list("summary", flat=True)[:50]
+    return [shown(text) for text in dict.fromkeys(summaries)][:3]
+
+
+def _chosen(run: Run, steps: Sequence[Step], look: Look) -> UUID | None:
+    """The step asked for; otherwise what a reader most likely came for: an open question, the last error, the end."""
+    if look.step or not steps:
+        return look.step
+    asked = [step for step in steps if step.verdict == StepVerdict.ASKED] if run.status == RunStatus.WAITING else []
+    failed = [step for step in steps if step.status in (StepStatus.FAILED, StepStatus.UNKNOWN)]
+    return (asked or failed or list(steps))[-1].pk
+
+
+def _run_row(run: Run, axis: Axis, clock: _Clock) -> Row:
+    parts = axis.parts(0, clock.total_ms)
+    return Row(
+        name=f"{run.agent.name} run",
+        icon="activity",
+        tone="faint",
+        css="k-run",
+        depth=0,
+        time=words.duration(clock.end - clock.zero),
+        cost=words.money(run.cost_usd),
+        rects=[Rect(part.x, part.width, "hatch" if part.is_short else "") for part in parts],
+    )
+
+
+def _row(run: Run, step: Step, axis: Axis, clock: _Clock, shown: Shown, *, is_selected: bool) -> Row:
+    kind = labels.KINDS[StepKind(step.kind)]
+    css, tone = labels.colours(step)
+    start, end = clock.ms(step.started_at), clock.ms(step.finished_at)
+    return Row(
+        name=labels.name(step),
+        icon=kind.icon,
+        tone=tone,
+        css=css,
+        depth=2 if step.kind in UNDER_A_MODEL and step.call_id else 1,
+        what=shown(step.summary),
+        badges=labels.badges(step, is_over=run.is_final),
+        time=words.duration(end - start) if end - start >= 1 else "",
+        cost=words.money(step.cost_usd) if step.cost_usd else "",
+        rects=_rects(step, axis, start, end),
+        step=step,
+        is_selected=is_selected,
+    )
+
+
+def _rects(step: Step, axis: Axis, start: float, end: float) -> list[Rect]:
+    if step.kind != StepKind.APPROVAL:
+        bar = axis.bar(start, end)
+        return [Rect(bar.x, bar.width, "open" if step.status == StepStatus.STARTED else "")]
+    rects = [Rect(part.x, part.width, "hatch") for part in axis.parts(start, end)]
+    right = axis.x(end)
+    return [*rects, Rect(max(0.0, round(right - 0.8, 2)), 0.8, "end", 1, 16)]
+
+
+def _ahead(
+    run: Run, steps: Sequence[Step], axis: Axis, clock: _Clock, shown: Shown, asked: Step | None
+) -> list[Row]:
+    """What is going on right now, and what is known to come."""
+    if run.status == RunStatus.RUNNING and not any(step.status == StepStatus.STARTED for step in steps):
+        draft = Draft.objects.filter(run=run).first()
+        text = shown(draft.text) if draft else ""
+        bar = axis.bar(max((clock.ms(step.finished_at) for step in steps), default=0), clock.total_ms)
+        name = "Writing…" if text else "Working…"
+        rect = Rect(bar.x, bar.width, "open")
+        return [Row(name, "sparkle", "t-acc", "k-model", what="now", rects=[rect], is_planned=True, text=text)]
+    if run.status == RunStatus.QUEUED:
+        return [Row("Waiting for a worker", "clock", "faint", "k-know", is_planned=True)]
+    return _planned(asked) if asked else []
+
+
+def _planned(asked: Step) -> list[Row]:
+    """The call that a person is asked about, and the model's next word."""
+    tool = str(asked.payload.input.get("tool", ""))
+    names = [(tool or "The call", "square-terminal", 2), ("Answer to the customer", "sparkle", 1)]
+    return [
+        Row(name, icon, "faint", "", depth=depth, what="Not started", is_planned=True) for name, icon, depth in names
+    ]
+
+
+def asked(run: Run) -> Step | None:
+    """The step with which a waiting run asks a person, with its payload."""
+    found = run.steps.filter(kind=StepKind.APPROVAL, status=StepStatus.STARTED).select_related("payload")
+    return found.order_by("-seq").first()
+
+
+def _errors_elsewhere(run: Run, steps: Sequence[Step]) -> list[Step]:
+    outside = run.steps.filter(ERRORS)
+    if steps:
+        outside = outside.filter(Q(seq__lt=steps[0].seq) | Q(seq__gt=steps[-1].seq))
+    return list(outside.order_by("seq")[:LATER_ERRORS])
+
+
+def _total(time: timedelta | None) -> str:
+    return f"{words.duration(time)} in total" if time else "none yet"

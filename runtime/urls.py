@@ -1,0 +1,19 @@
+from django.urls import path, register_converter
+
+from console import ids
+from runtime import start_views, views
+
+register_converter(ids.converter("run"), "run")
+register_converter(ids.converter("stp"), "stp")
+
+app_name = "runtime"
+urlpatterns = [
+    path("runs/", views.run_list, name="run-list"),
+    path("runs/rows/", views.run_rows, name="run-rows"),
+    path("runs/<run:run_id>/", views.run_detail, name="run-detail"),
+    path("runs/<run:run_id>/live/", views.run_steps, name="run-steps"),
+    path("runs/<run:run_id>/steps/<stp:step_id>/", views.step_payload, name="step-payload"),
+    path("runs/<run:run_id>/cancel/", views.run_cancel, name="run-cancel"),
+    path("start/", start_views.run_start, name="run-start"),
+    path("start/people/", start_views.people, name="start-people"),
+]

@@ -1,0 +1,205 @@
+"""Entry points for people who watch runs."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from console import paging
+from console.access import Request, requires
+from releases.models import Agent, Release
+from runtime import inspections, labels, readings, run_lists, runs, traces
+from runtime.models import Run
+from runtime.states import RunStatus
+from runtime.traces import Look
+
+MOST_RELEASES = 40
+
+
+# The list
+
+
+@require_GET
+@requires("runs.read")
+def run_list(request: Request) -> HttpResponse:
+    return render(request, "runtime/run_list.html", {**_listing(request), **_choices(request)})
+
+
+@require_GET
+@requires("runs.read")
+def run_rows(request: Request) -> HttpResponse:
+    """The rows alone. `top` keeps runs that came later behind a bar."""
+    return render(request, "runtime/_run_rows.html", _listing(request))
+
+
+def _listing(request: Request) -> dict[str, Any]:
+    now = timezone.now()
+    chosen = run_lists.filters(request.GET, now)
+    found = run_lists.matching(runs.visible_to(request.actor), chosen)
+    top = request.GET.get("top", "")
+    with run_lists.patience(chosen):
+        page: paging.Page[Run] = run_lists.page(found, request.GET)
+        newer = run_lists.newer_count(found, top) if top else 0
+        count = run_lists.count(found)
+    is_newest = not request.GET.get("before") and not request.GET.get("after")
+    return {
+        "page": page,
+        "rows": run_lists.rows(page.items, lambda run: traces.masked_for(request.actor, run.agent.slug), now),
+        "filters": chosen,
+        "count": count,
+        "newer": newer,
+        "most_new": run_lists.MOST_NEW,
+        "top": (top or (run_lists.cursor(page.items[0]) if page.items else "")) if is_newest else "",
+        "is_newest": is_newest,
+        "rest": run_lists.without_place(request.GET),
+    }
+
+
+def _choices(request: Request) -> dict[str, Any]:
+    """What the filters offer, from what this person may see."""
+    allowed = request.actor.agents("runs.read")
+    agents = Agent.objects.select_related("active_release")
+    releases = Release.objects.order_by("-created_at")
+    if allowed is not None:
+        agents, releases = agents.filter(slug__in=allowed), releases.filter(agent__slug__in=allowed)
+    known = list(agents)
+    tools = {tool["name"] for one in known if one.active_release for tool in one.active_release.content["tools"]}
+    versions = dict.fromkeys(releases.values_list("version", flat=True)[:MOST_RELEASES])
+    return {
+        "statuses": [(status.value, labels.RUNS[status].label) for status in RunStatus],
+        "agents": [(one.slug, one.name) for one in known],
+        "releases": [(version, version) for version in versions],
+        "tools": [(name, name) for name in sorted(tools)],
+        "causes": run_lists.causes(request.GET.get("cause", "")),
+        "ranges": run_lists.ranges(),
+        "kinds": list(run_lists.KINDS.items()),
+        "presets": run_lists.presets(request.GET),
+        "may_start": request.actor.may("runs.create"),
+    }
+
+
+# The trace
+
+
+@require_GET
+@requires("runs.read")
+def run_detail(request: Request, run_id: UUID) -> HttpResponse:
+    return render(request, "runtime/run_detail.html", _trace(request, _run(request, run_id)))
+
+
+@require_GET
+@requires("runs.read")
+def run_steps(request: Request, run_id: UUID) -> HttpResponse:
+    """What changes while a run works, without the shell around it."""
+    return render(request, "runtime/_live.html", _trace(request, _run(request, run_id)))
+
+
+@require_GET
+@requires("runs.read")
+def step_payload(request: Request, run_id: UUID, step_id: UUID) -> HttpResponse:
+    """One step, opened: the only place that reads a payload of any size."""
+    run = _run(request, run_id)
+    step = run.steps.select_related("payload").get(pk=step_id)
+    shown = traces.masked_for(request.actor, run.agent.slug)
+    context = {"run": run, "inspection": inspections.build(run, step, _part(request), shown), **_words()}
+    return render(request, "runtime/_inspector.html", context)
+
+
+@require_POST
+@requires("runs.cancel")
+def run_cancel(request: Request, run_id: UUID) -> HttpResponse:
+    run = runs.cancel(run_id, by=request.actor, reason=request.POST.get("reason", ""))
+    word = "Stopped" if run.status == RunStatus.CANCELLED else "Stopping after the step in flight"
+    messages.success(request, f"{word}: {run.title}")
+    return redirect("runtime:run-detail", run_id)
+
+
+def _run(request: Request, run_id: UUID) -> Run:
+    return runs.visible_to(request.actor).select_related("agent", "release", "thread").get(pk=run_id)
+
+
+def _part(request: Request) -> str:
+    wanted = request.GET.get("part", "")
+    return wanted if wanted in inspections.PARTS else "summary"
+
+
+def _without_step(query: QueryDict) -> str:
+    """The address a live region asks again; which step is open, it reads from the page."""
+    kept = query.copy()
+    for name in ("step", "part"):
+        kept.pop(name, None)
+    return kept.urlencode()
+
+
+def _words() -> dict[str, Any]:
+    return {"parts": inspections.PARTS.items()}
+
+
+def _trace(request: Request, run: Run) -> dict[str, Any]:
+    look, now = Look.of(request.GET), timezone.now()
+    shown = traces.masked_for(request.actor, run.agent.slug)
+    counted = traces.counts(run)
+    return {
+        "run": run,
+        "look": look,
+        "title": shown(run.title),
+        "principal": shown(run.principal_label or run.principal_id),
+        "badge": labels.run(run.status),
+        "cause": labels.cause(run.cause) if run.cause and run.cause != "answered" else "",
+        "detail": shown(run.cause_detail),
+        "figures": traces.figures(run, counted, now),
+        "counted": counted,
+        "touched": traces.touched(run, shown) if counted["switched"] else [],
+        "may_cancel": not run.is_final
+        and run.cancel_requested_at is None
+        and request.actor.may("runs.cancel", agent=run.agent.slug),
+        "may_start": request.actor.may("runs.create", agent=run.agent.slug),
+        "rest": _without_step(request.GET),
+        **_words(),
+        **_tab(request, run, look, counted, shown),
+    }
+
+
+def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown: traces.Shown) -> dict[str, Any]:
+    """What the chosen tab shows; the others cost nothing."""
+    now = timezone.now()
+    if look.tab == "conversation":
+        turns, is_cut = readings.conversation(run, shown)
+        return {"turns": turns, "is_cut": is_cut, **_asking(run)}
+    if look.tab == "context":
+        return {"searches": readings.searches(run, shown), **_asking(run)}
+    if look.tab == "events":
+        return {"log": readings.log(run, look.first, shown), **_asking(run)}
+    if look.tab == "versions":
+        return {"versions": readings.versions(run, traces.spent(run, now)[0].total_seconds() * 1000), **_asking(run)}
+    if look.tab == "data":
+        return {"asked": shown(run.input_text), "answered": shown(run.answer), **_asking(run)}
+    return _timeline(request, run, look, counted, shown)
+
+
+def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], shown: traces.Shown) -> dict[str, Any]:
+    asking = _asking(run)
+    found = traces.build(run, look, counted, timezone.now(), shown, asked=asking["asking"])
+    steps = [row.step for row in found.rows if row.step]
+    is_end = found.next_first is None and not look.show
+    step = traces.selected(run, found)
+    return {
+        "timeline": found,
+        "chips": traces.chips(counted, look),
+        "latest": readings.latest(run, steps, shown) if is_end else [],
+        "inspection": inspections.build(run, step, _part(request), shown) if step else None,
+        "is_wide": request.GET.get("wide") == "yes",
+        **asking,
+    }
+
+
+def _asking(run: Run) -> dict[str, Any]:
+    """The open question of a waiting run, and where it is answered."""
+    step = traces.asked(run) if run.status == RunStatus.WAITING else None
+    return {"asking": step, "review_url": inspections.review_url(step.payload.input) if step else ""}

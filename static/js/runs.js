@@ -1,0 +1,48 @@
+// The run list and the trace: the step that is open, the way from error to error, copying an id.
+
+// From one failed step to the next.
+function toError(step) {
+  const errors = [...document.querySelectorAll(".tl tr:has(.badge.bad) [data-row]")];
+  const at = errors.indexOf(document.activeElement);
+  const next = at < 0 ? (step > 0 ? 0 : errors.length - 1) : at + step;
+  errors[Math.max(0, Math.min(errors.length - 1, next))]?.focus();
+}
+
+function showWhatNeedsScript(root) {
+  for (const button of root.querySelectorAll("[data-to-error]")) button.hidden = false;
+  for (const button of root.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
+}
+
+showWhatNeedsScript(document);
+document.body.addEventListener("htmx:load", (event) => event.target.querySelectorAll && showWhatNeedsScript(event.target));
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-to-error], [data-copy]");
+  if (!button) return;
+  if (button.dataset.toError) return toError(Number(button.dataset.toError));
+  await navigator.clipboard.writeText(button.dataset.copy);
+  button.title = "Copied";
+});
+
+// The row of the step that was just opened; the server marks it on a full page.
+document.body.addEventListener("htmx:beforeRequest", (event) => {
+  const link = event.detail.elt.closest(".tl [data-row]");
+  if (!link) return;
+  for (const row of document.querySelectorAll(".tl [data-selected]")) {
+    row.removeAttribute("data-selected");
+    row.querySelector("[data-row]").removeAttribute("aria-current");
+  }
+  link.setAttribute("aria-current", "true");
+  link.closest("tr").dataset.selected = "";
+});
+
+// The whole row opens the step, for the pointer only: the link is what the keyboard uses.
+document.addEventListener("click", (event) => {
+  const row = event.target.closest(".tl tr, .runs tr");
+  if (row && !event.target.closest("a, button") && !String(getSelection())) row.querySelector("[data-row]")?.click();
+});
+
+// A run that has ended cannot be stopped any more.
+document.body.addEventListener("htmx:afterSettle", () => {
+  if (document.querySelector("#run-head[data-final]")) document.querySelector("[data-stop]")?.remove();
+});
