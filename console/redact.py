@@ -42,12 +42,19 @@ def value(thing: Any) -> Any:
         return text(thing)
     if isinstance(thing, dict):
         return {
-            text(str(key)): MASK if SECRET_NAMES.match(str(key)) and isinstance(item, str) and item else value(item)
+            text(str(key)): _whole(item) if SECRET_NAMES.match(str(key)) else value(item)
             for key, item in thing.items()
         }
     if isinstance(thing, list | tuple):
         return [value(item) for item in thing]
     return thing
+
+
+def _whole(item: Any) -> Any:
+    """What stands under a secret's name: a text, or in the audit the text before and after."""
+    if isinstance(item, str):
+        return MASK if item else item
+    return [_whole(part) for part in item] if isinstance(item, list | tuple) else value(item)
 
 
 def has_secret(thing: Any) -> bool:

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from console import redact
+
+SECRETS = [
+    "sk-ant-" + "a1" * 20,
+    "AKIAABCDEFGHIJKLMNOP",
+    "AIza" + "b" * 35,
+    "ghp_" + "c" * 36,
+    "xoxb-123456789012-abcdef",
+    "sth_abcd1234_" + "e" * 43,
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJlLWhlcmU",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_credential_is_masked_wherever_it_stands(secret):
+    masked = redact.text(f"use {secret} here")
+
+    assert secret not in masked
+    assert masked.startswith("use ")
+    assert masked.endswith(" here")
+
+
+def test_a_named_secret_keeps_its_name():
+    assert redact.text("password=hunter2222") == f"password={redact.MASK}"
+
+
+def test_an_address_keeps_its_host():
+    masked = redact.text("postgresql://ada:s3cret-word@db.internal/shop")
+
+    assert masked == f"postgresql://{redact.MASK}@db.internal/shop"
+
+
+def test_fields_with_a_secrets_name_are_masked_whole():
+    masked = redact.value({"api_key": "x", "nested": [{"Authorization": "Bearer y"}], "order": "1042"})
+
+    assert masked == {"api_key": redact.MASK, "nested": [{"Authorization": redact.MASK}], "order": "1042"}
+
+
+def test_both_sides_of_a_changed_secret_are_masked():
+    assert redact.value({"password": ["old-word", "new-word"], "token": None}) == {
+        "password": [redact.MASK, redact.MASK],
+        "token": None,
+    }
+
+
+def test_ordinary_texts_stay():
+    text = "Refund order 1042 to Ana Lima, $129.00, because the token of thanks never came."
+
+    assert redact.text(text) == text
+    assert not redact.has_secret({"text": text, "amount": 129, "items": ["lamp"]})
+
+
+@pytest.mark.parametrize("text", ["-----BEGIN PRIVATE KEY-----" * 2000, "eyJ" + "a" * 60_000, "password=" * 20_000])
+def test_hostile_texts_are_scanned_in_time(text):
+    began = time.perf_counter()
+    redact.text(text)
+
+    assert time.perf_counter() - began < 2
