@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 from django.db import connection
 
 from console.actors import EVERY_SCOPE, Actor, system
@@ -157,3 +159,26 @@ def fresh() -> Iterator[None]:
 
 
 DECIDER = system("test")
+
+
+def _chaos(request: ModelRequest) -> Reply:
+    """Look up, pay, answer: slow enough that a worker can be killed anywhere in it."""
+    time.sleep(0.02)
+    return saying(calling("spy_read", order_id="1"), calling("spy_pay", order_id="1", amount="5.00"), "Paid.")(request)
+
+
+def _unsafe_chaos(request: ModelRequest) -> Reply:
+    return saying(calling("chaos_send", text="hi"), "Sent.")(request)
+
+
+@tools.tool(effect="egress", retry="unsafe", output_trust="untrusted")
+def chaos_send(ctx: tools.ToolContext, text: str) -> str:
+    """Leave a mark outside of any transaction, then take long enough to be killed before the result is known."""
+    with psycopg.connect(worker.conninfo(), autocommit=True) as outside:
+        outside.execute("INSERT INTO spy_sent (key) VALUES (%s)", [ctx.idempotency_key])
+    time.sleep(0.5)
+    return "sent"
+
+
+scripted.register("chaos", _chaos)
+scripted.register("unsafe-chaos", _unsafe_chaos)
