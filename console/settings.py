@@ -186,6 +186,7 @@ API_ROUTERS = [
     ("", "runtime.api.router"),
     ("", "approvals.api.router"),
     ("", "releases.api.router"),
+    ("", "telemetry.api.router"),
 ]
 API_REQUESTS_PER_MINUTE = ENV.steadyhand_api_requests_per_minute
 API_STREAMS_PER_TOKEN = 10

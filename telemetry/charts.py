@@ -1,0 +1,92 @@
+"""The chart of runs by outcome: a figure for Plotly, and the same figures as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from telemetry.policies import figures
+from telemetry.policies.periods import Period
+from telemetry.readings import Counted
+
+# Colours name roles; charts.js resolves them for the theme. The pattern tells outcomes apart without colour.
+OUTCOMES = (
+    ("succeeded", "Succeeded", "var(--ok)", ""),
+    ("refused", "Refused", "var(--mute)", "/"),
+    ("escalated", "Escalated", "var(--wait)", "\\"),
+    ("expired", "Expired", "var(--warn)", "-"),
+    ("failed", "Failed", "var(--bad)", "x"),
+    ("cancelled", "Cancelled", "var(--line-strong)", "."),
+)
+SUCCESS_LINE_NEEDS = 5  # runs in a slot; below that its share jumps about
+
+
+@dataclass(frozen=True)
+class Line:
+    """One slot as a row of the table."""
+
+    at: datetime
+    counts: Sequence[int]
+    success: str
+
+
+def figure(period: Period, slots: Sequence[Counted]) -> dict[str, Any]:
+    at = [moment.strftime("%Y-%m-%d %H:%M") for moment in period.slots]
+    bars = [
+        {
+            "type": "bar", "name": label, "x": at, "y": [getattr(slot, name) for slot in slots],
+            "marker": {"color": color, "pattern": {"shape": shape, "size": 5, "solidity": 0.25}},
+            "hovertemplate": "%{y}",
+        }
+        for name, label, color, shape in OUTCOMES
+        if any(getattr(slot, name) for slot in slots)
+    ]  # fmt: skip
+    shares = [_success(slot) if slot.judged >= SUCCESS_LINE_NEEDS else None for slot in slots]
+    line = {
+        "type": "scatter", "mode": "lines+markers", "name": "Success, right scale", "yaxis": "y2", "x": at,
+        "y": [None if share is None else round(share * 100, 1) for share in shares],
+        "line": {"color": "var(--accent)", "width": 2}, "marker": {"size": 5, "color": "var(--accent)"},
+        "hovertemplate": "%{y}%",
+    }  # fmt: skip
+    has_line = sum(share is not None for share in shares) >= figures.ENOUGH_POINTS
+    return {"data": [*bars, *([line] if has_line else [])], "layout": _layout(period)}
+
+
+def _layout(period: Period) -> dict[str, Any]:
+    return {
+        "barmode": "stack",
+        "bargap": 0.25,
+        "margin": {"l": 44, "r": 48, "t": 8, "b": 48},
+        "xaxis": {"type": "date", "tickformat": "%b %-d" if period.slot.days else "%H:%M\n%b %-d", "nticks": 8},
+        "yaxis": {"rangemode": "tozero", "tickformat": ",d", "nticks": 5},
+        "yaxis2": {
+            "overlaying": "y", "side": "right", "range": [0, 105], "tickvals": [0, 50, 100], "ticksuffix": "%",
+            "showgrid": False, "zeroline": False, "fixedrange": True,
+        },
+    }  # fmt: skip
+
+
+def table(period: Period, slots: Sequence[Counted]) -> list[Line]:
+    """Newest first; slots in which nothing ended are left out."""
+    lines = [
+        Line(at, [getattr(slot, name) for name, *_ in OUTCOMES], _text(_success(slot)))
+        for at, slot in zip(period.slots, slots, strict=True)
+        if slot.runs
+    ]
+    return lines[::-1]
+
+
+def summary(period: Period, whole: Counted) -> str:
+    """What the chart shows, in a sentence."""
+    parts = [f"{getattr(whole, name):,} {label.lower()}" for name, label, *_ in OUTCOMES if getattr(whole, name)]
+    return f"Runs that ended, by outcome and {period.slot_label}: {', '.join(parts) or 'none'}."
+
+
+def _success(slot: Counted) -> float | None:
+    return figures.share(slot.succeeded, slot.judged)
+
+
+def _text(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
