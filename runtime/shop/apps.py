@@ -8,7 +8,10 @@ class ShopConfig(AppConfig):
     label = "shop"
 
     def ready(self) -> None:
+        from runtime import samples
         from runtime.providers import scripted
-        from runtime.shop import agent
+        from runtime.shop import agent, releasing
+        from runtime.shop import samples as ours
 
         scripted.register(agent.NAME, agent.reply)
+        samples.register(releasing.SLUG, ours.find)

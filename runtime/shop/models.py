@@ -120,8 +120,6 @@ class Effect(models.Model):
     run_id = models.CharField(max_length=40, blank=True)
     at = models.DateTimeField(default=timezone.now)
 
-    objects: ClassVar[models.Manager[Effect]] = models.Manager()
-
     class Meta:
         abstract = True
 

@@ -249,9 +249,9 @@ def _copy(kind: type[models.Model], rows: Iterable[models.Model]) -> None:
     """COPY rows in; columns the database fills itself (identity, generated) are left to it."""
     table = kind._meta  # noqa: SLF001  # Django documents _meta as public
     fields = [f for f in table.concrete_fields if not f.generated and not isinstance(f, models.AutoField)]
-    columns = ", ".join(connection.ops.quote_name(f.column) for f in fields)
+    columns = ", ".join(f'"{f.column}"' for f in fields)
     names = [f.attname for f in fields]
-    statement = f"COPY {connection.ops.quote_name(table.db_table)} ({columns}) FROM STDIN"
+    statement = f'COPY "{table.db_table}" ({columns}) FROM STDIN'
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row([getattr(row, name) for name in names])

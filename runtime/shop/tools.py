@@ -14,6 +14,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
+from django.db.models import Manager
 from django.utils.timezone import now
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -161,7 +162,7 @@ def list_orders(
 def save_draft(ctx: ToolContext, order_id: OrderId, text: Text) -> dict[str, Any]:
     """Keep a reply as a draft for a colleague. Nothing is sent."""
     order = _order(ctx, order_id)
-    if _earlier(DraftReply, ctx, order_id=order.pk, text=text) is None:
+    if _earlier(DraftReply.objects, ctx, order_id=order.pk, text=text) is None:
         DraftReply.objects.create(**_origin(ctx), order=order, text=text)
     return {"order_id": order_id, "saved": True, "sent": False}
 
@@ -184,7 +185,7 @@ def send_reply(ctx: ToolContext, text: Text, order_id: OrderId | None = None) ->
     if not Customer.objects.filter(pk=receiver).exists():
         raise ToolError(f"There is no customer {receiver}.", code="not_found")
     order_key = order.pk if order else None
-    if _earlier(OutboxMessage, ctx, customer_id=receiver, order_id=order_key, text=text) is None:
+    if _earlier(OutboxMessage.objects, ctx, customer_id=receiver, order_id=order_key, text=text) is None:
         OutboxMessage.objects.create(**_origin(ctx), customer_id=receiver, order_id=order_key, text=text)
     return {"sent": True, "customer_id": receiver, "order_id": order_id}
 
@@ -202,7 +203,7 @@ def send_reply(ctx: ToolContext, text: Text, order_id: OrderId | None = None) ->
 def issue_refund(ctx: ToolContext, order_id: OrderId, amount: Amount, reason: Sentence) -> dict[str, Any]:
     """Refund money to the way an order was paid: at most what is left of it."""
     order = _order(ctx, order_id, lock=True)
-    if _earlier(Refund, ctx, order_id=order.pk, amount_usd=amount, reason=reason) is None:
+    if _earlier(Refund.objects, ctx, order_id=order.pk, amount_usd=amount, reason=reason) is None:
         _guard_refund(order, amount)
         order.refunded_usd += amount
         order.save(update_fields=["refunded_usd"])
@@ -244,7 +245,7 @@ def change_address(
     """Change where an order goes. Possible only until it is shipped."""
     order = _order(ctx, order_id, lock=True)
     after = {"street": street, "city": city, "postal_code": postal_code, "country": country}
-    if _earlier(AddressChange, ctx, order_id=order.pk, after=after) is None:
+    if _earlier(AddressChange.objects, ctx, order_id=order.pk, after=after) is None:
         _guard_address(order, is_packed)
         before = order.address
         for field in ADDRESS_FIELDS:
@@ -333,13 +334,13 @@ def _origin(ctx: ToolContext) -> dict[str, str]:
     return {"idempotency_key": ctx.idempotency_key, "run_id": ctx.run_id}
 
 
-def _earlier(kind: type[Effect], ctx: ToolContext, **fields: Any) -> Effect | None:
+def _earlier(effects: Manager[Any], ctx: ToolContext, **fields: Any) -> Effect | None:
     """What an earlier attempt of this same call left behind.
 
     Raises:
         ToolError: the key was used for something else.
     """
-    row = kind.objects.filter(idempotency_key=ctx.idempotency_key).first()
+    row: Effect | None = effects.filter(idempotency_key=ctx.idempotency_key).first()
     differing = [name for name, value in fields.items() if row is not None and getattr(row, name) != value]
     if differing:
         raise ToolError(
