@@ -106,8 +106,7 @@ class KillSwitchQuerySet(models.QuerySet["KillSwitch"]):
 class KillSwitch(models.Model):
     """One engagement of a switch; lifting it ends the row, engaging again makes a new one.
 
-    `target` is an agent's slug or a tool's name, empty for everything. `agent` narrows a tool switch to one
-    agent; empty means on all of them.
+    `target` is an agent's slug or a tool's name (on every agent that has it), empty for everything.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
@@ -135,7 +134,8 @@ class KillSwitch(models.Model):
                 name="kill_switch_engaged_once",
             ),
             models.CheckConstraint(
-                condition=models.Q(effect__in=[effect.value for effect in SwitchEffect]), name="kill_switch_effect_known"
+                condition=models.Q(effect__in=[effect.value for effect in SwitchEffect]),
+                name="kill_switch_effect_known",
             ),
         ]
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import transaction
 from pydantic import ValidationError
 
-from console import audit, live, problems
+from console import audit, live, problems, redact
 from console.actors import Actor
 from console.models import User
 from releases import bundles
@@ -37,6 +37,7 @@ def create(agent: Agent, content: object, *, by: Actor, note: str = "") -> Relea
     if not by.may("releases.create", agent=agent.slug):
         raise problems.Forbidden(f"You may not create releases of {agent.name}. Ask its owner.")
     bundle = _validated(content)
+    Agent.objects.select_for_update().get(pk=agent.pk)  # two equal bundles at once make one release
     digest = bundles.digest(bundle)
     standing = Release.objects.filter(agent=agent, digest=digest).first()
     if standing:
@@ -72,10 +73,16 @@ def activate(release_id: UUID, *, by: Actor, reason: str) -> Release:
     release = Release.objects.select_related("agent").get(pk=release_id)
     agent = Agent.objects.select_for_update().get(pk=release.agent_id)
     if not by.may("releases.activate", agent=agent.slug):
-        raise problems.Forbidden(f"You may not change the active release of {agent.name}. Ask an operator.")
+        raise problems.Forbidden(_not_yours(agent))
     if agent.active_release_id == release.pk:
         return release
-    _guard_activation(release, reason)
+    if _unlabelled(release):
+        raise problems.Invalid(_unlabelled(release))
+    if not reason.strip():
+        raise problems.Invalid(
+            "Say why this release should answer; it goes to the audit log.", errors={"reason": "Say why."}
+        )
+    reason = redact.text(reason.strip())
 
     previous = agent.active_release
     agent.active_release = release
@@ -87,15 +94,27 @@ def activate(release_id: UUID, *, by: Actor, reason: str) -> Release:
     return release
 
 
-def _guard_activation(release: Release, reason: str) -> None:
-    if not reason.strip():
-        raise problems.Invalid("Say why this release should answer; it goes to the audit log.", errors={"reason": "Say why."})
-    unlabelled = [tool.name for tool in release.bundle.tools if not tool.labelled]
-    if unlabelled:
-        raise problems.Invalid(
-            f"Release {release.version} has tools whose labels nobody has reviewed: {', '.join(unlabelled)}. "
-            "Label them in a new release."
-        )
+def why_not(release: Release, *, by: Actor) -> str:
+    """Why this actor cannot make the release active now; empty when nothing stands in the way."""
+    if not by.may("releases.activate", agent=release.agent.slug):
+        return _not_yours(release.agent)
+    if release.agent.active_release_id == release.pk:
+        return "This release is active: it answers all new runs."
+    return _unlabelled(release)
+
+
+def _not_yours(agent: Agent) -> str:
+    return f"You may not change the active release of {agent.name}. Ask an operator."
+
+
+def _unlabelled(release: Release) -> str:
+    names = [tool.name for tool in release.bundle.tools if not tool.labelled]
+    if not names:
+        return ""
+    return (
+        f"Release {release.version} has tools whose labels nobody has reviewed: {', '.join(names)}. "
+        "Label them in a new release."
+    )
 
 
 def _validated(content: object) -> bundles.Bundle:

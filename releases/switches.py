@@ -7,6 +7,7 @@ sees it: no call starts after the switch's commit, and no cache stands between.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -14,13 +15,19 @@ from django.db.models import F
 from django.utils.timezone import now
 
 from approvals import requests
-from console import audit, live, problems
+from approvals.models import ApprovalRequest
+from console import audit, live, problems, redact
 from console.actors import Actor
-from releases.models import KillSwitch, SwitchEpoch
+from releases.models import Agent, KillSwitch, Release, SwitchEpoch
+from releases.policies import switching
 from releases.policies.switching import Engaged
 from releases.states import EFFECTS_OF_SCOPE, Scope, SwitchEffect
 
+# Taken before any row by whoever takes it: nobody waits for it while holding an approval request.
 SWITCH_LOCK = 0x5D50
+PAGE = "/switches/"
+NO_REASON = "No reason given yet."
+STOPPING = (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF)
 
 # Parameters: agent slug, tool name, whether the call writes. Yields the id of a switch that stops the call.
 BLOCKING_SQL = """
@@ -48,11 +55,15 @@ def engage(scope: Scope, effect: SwitchEffect, target: str, *, by: Actor, reason
 
     Raises:
         problems.Forbidden: this actor may not pull switches here.
-        problems.Invalid: the effect does not exist in this scope, or the target is missing.
+        problems.Invalid: the effect does not exist in this scope, or there is no such target.
     """
     _may(by, "switches.engage", scope, target)
     if effect not in EFFECTS_OF_SCOPE[scope] or (scope == Scope.EVERYTHING) == bool(target):
-        raise problems.Invalid(f"There is no switch {effect} for {scope} {target!r}.")
+        raise problems.Invalid(f"There is no switch {effect} for {scope} {target[:60]!r}.")
+    if not _exists(scope, target):
+        raise problems.Invalid(
+            f"There is no {scope} {target[:60]!r}. Check the spelling: a switch on a wrong name stops nothing."
+        )
     _lock()
     standing = KillSwitch.objects.engaged().filter(scope=scope, effect=effect, target=target).first()
     if standing:
@@ -62,13 +73,13 @@ def engage(scope: Scope, effect: SwitchEffect, target: str, *, by: Actor, reason
         scope=scope,
         effect=effect,
         target=target,
-        reason=reason.strip() or "No reason given yet.",
+        reason=redact.text(reason.strip()) or NO_REASON,
         epoch=_next_epoch(),
         engaged_by_id=by.id,
         engaged_by_label=by.label,
     )
-    if effect in (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF):
-        requests.freeze(**_approvals_behind(switch), by=by, reason=f"{switch.title}: {switch.reason}")
+    if effect in STOPPING:
+        requests.freeze(**_approvals_behind(switch), by=by, reason=_said(switch.title, switch.reason), url=PAGE)
     audit.record(by, "switch.engage", switch, reason=switch.reason, changes={"state": ["on", "off"]})
     live.announce("switches")
     return switch
@@ -99,12 +110,35 @@ def lift(switch_id: UUID, *, by: Actor, reason: str, phrase: str) -> KillSwitch:
 
     switch.lifted_at = now()
     switch.lifted_by_label = by.label
-    switch.lift_reason = reason.strip()
+    switch.lift_reason = redact.text(reason.strip())
     switch.save(update_fields=["lifted_at", "lifted_by_label", "lift_reason"])
     _next_epoch()
-    if switch.effect in (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF):
-        requests.thaw(**_approvals_behind(switch), by=by, reason=reason)
+    if switch.effect in STOPPING:
+        requests.thaw(**_approvals_behind(switch), by=by, reason=switch.lift_reason, still=_still_stopped(), url=PAGE)
     audit.record(by, "switch.lift", switch, reason=reason, changes={"state": ["off", "on"]})
+    live.announce("switches")
+    return switch
+
+
+@transaction.atomic
+def explain(switch_id: UUID, *, by: Actor, reason: str) -> KillSwitch:
+    """Give the reason that was left out in the hurry of engaging.
+
+    Raises:
+        KillSwitch.DoesNotExist: no such switch.
+        problems.Forbidden: this actor may not pull this switch.
+        problems.Conflict: it has a reason already; reasons are not rewritten.
+        problems.Invalid: the reason is empty.
+    """
+    switch = KillSwitch.objects.select_for_update().get(pk=switch_id)
+    _may(by, "switches.engage", Scope(switch.scope), switch.target)
+    if not reason.strip():
+        raise problems.Invalid("Say why it was engaged.", errors={"reason": "Say why."})
+    if switch.reason != NO_REASON:
+        raise problems.Conflict("This switch has a reason already. What was written stays as it is.")
+    switch.reason = redact.text(reason.strip())
+    switch.save(update_fields=["reason"])
+    audit.record(by, "switch.explain", switch, reason=switch.reason, changes={"reason": [NO_REASON, switch.reason]})
     live.announce("switches")
     return switch
 
@@ -130,11 +164,21 @@ def count_blocked(switch_id: UUID) -> None:
     KillSwitch.objects.filter(pk=switch_id).update(blocked_calls=F("blocked_calls") + 1)
 
 
-def _may(by: Actor, permission: str, scope: Scope, target: str) -> None:
+def may(by: Actor, permission: str, scope: Scope, target: str) -> bool:
     """A switch over everything, or over a tool that several agents use, needs the right on every agent."""
-    allowed = by.may(permission, agent=target) if scope == Scope.AGENT else by.agents(permission) is None
-    if not allowed:
-        raise problems.Forbidden(f"You may not {permission.replace('switches.', '')} this switch. Ask an operator.")
+    return by.may(permission, agent=target) if scope == Scope.AGENT else by.agents(permission) is None
+
+
+def _may(by: Actor, permission: str, scope: Scope, target: str) -> None:
+    if not may(by, permission, scope, target):
+        raise problems.Forbidden(f"You may not {permission.removeprefix('switches.')} this switch. Ask an operator.")
+
+
+def _exists(scope: Scope, target: str) -> bool:
+    """Tools count from any release, because runs under way keep theirs."""
+    if scope == Scope.AGENT:
+        return Agent.objects.filter(slug=target).exists()
+    return scope == Scope.EVERYTHING or Release.objects.filter(content__tools__contains=[{"name": target}]).exists()
 
 
 def _lock() -> None:
@@ -155,3 +199,18 @@ def _approvals_behind(switch: KillSwitch) -> dict[str, str | None]:
         "action": switch.target if switch.scope == Scope.TOOL else None,
         "agent": switch.target if switch.scope == Scope.AGENT else None,
     }
+
+
+def _still_stopped() -> Callable[[ApprovalRequest], str]:
+    """For each request, what other engaged switch stops it; what waits for a person counts as a write."""
+    rest = engaged()
+
+    def ask(request: ApprovalRequest) -> str:
+        other = switching.decide_call(rest, agent=request.agent, tool=request.action, is_write=True)
+        return _said(other.title, other.reason) if other else ""
+
+    return ask
+
+
+def _said(title: str, reason: str) -> str:
+    return title if reason == NO_REASON else f"{title}. {reason}"

@@ -1,0 +1,114 @@
+"""The parts of a bundle as sentences, for pages and for the words of a difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from releases.bundles import Budgets, Bundle, Condition, Guardrail, ModelSpec, Rule, ToolManifest
+
+OPERATORS = {
+    "gt": "is over", "ge": "is at least", "lt": "is under", "le": "is at most", "eq": "is", "ne": "is not",
+    "in": "is one of", "not_in": "is none of", "present": "is given", "absent": "is missing",
+}  # fmt: skip
+VERDICTS = {"allow": "allow it", "ask": "ask a person", "refuse": "refuse it"}
+EFFECTS = {
+    "read": "reads",
+    "write": "changes something",
+    "egress": "sends something out",
+    "destructive": "destroys something",
+}
+RETRIES = {
+    "read": "may be repeated",
+    "idempotent": "may be repeated with the same key",
+    "transactional": "happens fully or not at all",
+    "unsafe": "must not be repeated",
+}
+CHECKS = {
+    "length": "longer than allowed",
+    "hidden_characters": "holding hidden characters",
+    "secrets": "holding a secret",
+    "banned_phrases": "holding a banned phrase",
+    "grounded_figures": "holding a figure that nothing supports",
+}
+CONSEQUENCES = {"flag": "is marked", "refuse": "is refused", "escalate": "goes to a person"}
+BUDGETS = {
+    "max_steps": "steps",
+    "max_tool_calls": "tool calls",
+    "max_tokens": "tokens",
+    "max_cost_usd": "US dollars",
+    "max_seconds": "seconds of working time",
+    "max_approvals": "approvals",
+    "max_repeats": "identical calls",
+    "max_model_attempts": "attempts per model call",
+}
+
+
+def model(spec: ModelSpec) -> str:
+    """`gpt-5 of openai, temperature 0`."""
+    where = f" at {spec.base_url}" if spec.base_url else ""
+    knobs = "".join(f", {name} {value(setting)}" for name, setting in sorted(spec.parameters.items()))
+    return f"{spec.name} of {spec.provider}{where}{knobs}"
+
+
+def budgets(limits: Budgets) -> list[tuple[str, str]]:
+    return [(label, value(getattr(limits, name))) for name, label in BUDGETS.items()]
+
+
+def tool(manifest: ToolManifest) -> str:
+    """What is known of a tool, in one line."""
+    parts = [EFFECTS[manifest.effect], RETRIES[manifest.retry], f"its answers are {manifest.output_trust}"]
+    if manifest.moves_money:
+        parts.insert(1, "moves money")
+    if manifest.hands_off:
+        parts.append("ends the run as escalated")
+    if manifest.scope:
+        parts.append(f"needs {manifest.scope}")
+    if not manifest.labelled:
+        parts.append("nobody has reviewed these labels")
+    return ", ".join(parts)
+
+
+def rule(one: Rule) -> str:
+    """`When amount is over 100, issue_refund: ask a person within 60 min. Refunds over $100 need a person.`"""
+    when = " and ".join(condition(part) for part in one.when)
+    head = f"When {when}, " if when else "Always, "
+    within = f" within {one.due_minutes} min" if one.then == "ask" else ""
+    second = ", somebody other than who started it" if one.four_eyes else ""
+    return f"{head}on {one.tool}: {VERDICTS[one.then]}{within}{second}. {one.reason}"
+
+
+def condition(part: Condition) -> str:
+    if part.op in ("present", "absent"):
+        return f"{part.argument} {OPERATORS[part.op]}"
+    return f"{part.argument} {OPERATORS[part.op]} {value(part.value)}"
+
+
+def guardrail(one: Guardrail) -> str:
+    settings = "".join(f", {name} {value(setting)}" for name, setting in sorted(one.settings.items()))
+    return f"{one.on.capitalize()} {CHECKS[one.check]} {CONSEQUENCES[one.then]}{settings}"
+
+
+def extras(bundle: Bundle) -> list[tuple[str, str]]:
+    """Everything that is one value: label and value."""
+    retrieval = bundle.retrieval
+    return [
+        ("Write tools", "enabled" if bundle.write_tools_enabled else "off in this release"),
+        ("Human review", "every write asks a person" if bundle.force_human_review else "where rules ask for it"),
+        ("Approvals without a rule", f"within {bundle.approval_minutes} min"),
+        ("Verification", bundle.verification.replace("_", " ")),
+        ("Retrieval", f"{retrieval.index}, version {retrieval.version}" if retrieval else "none"),
+        ("Memory schema", f"version {bundle.memory_schema_version}"),
+        ("Code revision", bundle.code_revision or "not given"),
+    ]
+
+
+def value(thing: Any) -> str:
+    if thing is None:
+        return "nothing"
+    if isinstance(thing, bool):
+        return "yes" if thing else "no"
+    if isinstance(thing, list | tuple):
+        return ", ".join(value(item) for item in thing)
+    if isinstance(thing, int) and abs(thing) >= 10_000:
+        return f"{thing:,}"
+    return str(thing)
