@@ -16,6 +16,7 @@ class ApprovalsConfig(AppConfig):
             "Work",
             shell.NavItem(
                 key="approvals",
+                letter="a",
                 label="Approvals",
                 url_name="approvals:list",
                 icon="inbox",

@@ -21,6 +21,7 @@ class ReleasesConfig(AppConfig):
             "Ship",
             shell.NavItem(
                 key="releases",
+                letter="l",
                 label="Agents and releases",
                 url_name="releases:agent-list",
                 icon="layers",
@@ -31,6 +32,7 @@ class ReleasesConfig(AppConfig):
             "Control",
             shell.NavItem(
                 key="switches",
+                letter="s",
                 label="Kill switches",
                 url_name="releases:switch-list",
                 icon="power",

@@ -23,12 +23,22 @@ class RuntimeConfig(AppConfig):
         shell.register(
             "Observe",
             shell.NavItem(
-                key="runs", label="Runs", url_name="runtime:run-list", icon="activity", permission="runs.read"
+                key="runs",
+                letter="r",
+                label="Runs",
+                url_name="runtime:run-list",
+                icon="activity",
+                permission="runs.read",
             ),
         )
         shell.register(
             "Try",
             shell.NavItem(
-                key="start", label="Start a run", url_name="runtime:run-start", icon="play", permission="runs.create"
+                key="start",
+                letter="p",
+                label="Start a run",
+                url_name="runtime:run-start",
+                icon="play",
+                permission="runs.create",
             ),
         )

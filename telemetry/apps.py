@@ -15,6 +15,7 @@ class TelemetryConfig(AppConfig):
             "Observe",
             shell.NavItem(
                 key="overview",
+                letter="m",
                 label="Overview",
                 url_name="telemetry:overview",
                 icon="chart-column",
