@@ -43,9 +43,7 @@ class Program:
         return self.client.get(API + path, query, headers={**self.headers, **headers})
 
     def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
-        return self.client.post(
-            API + path, body, content_type="application/json", headers={**self.headers, **headers}
-        )
+        return self.client.post(API + path, body, content_type="application/json", headers={**self.headers, **headers})
 
     def set(self, **fields: Any) -> None:
         ApiToken.objects.filter(pk=self.token.pk).update(**fields)

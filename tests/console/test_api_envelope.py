@@ -45,7 +45,16 @@ def test_a_signed_in_browser_is_no_program():
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer sth_aaaaaaaa_wrong", "Bearer \x00", "Bearer ünicode", "sth_x"],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic dXNlcjpwYXNz",
+        "Bearer sth_aaaaaaaa_wrong",
+        "Bearer \x00",
+        "Bearer ünicode",
+        "sth_x",
+    ],
 )
 def test_what_is_no_token_is_refused(header):
     assert Client().get(f"{API}/runs", headers={"Authorization": header}).status_code == 401
@@ -199,7 +208,7 @@ def test_another_agents_object_looks_exactly_like_no_object(method, path, object
 
     hidden = _call(foreign, method, path, objects)
     absent = _call(foreign, method, path, nothing)
-    malformed = _call(foreign, method, path, {name: "run_x" for name in objects})
+    malformed = _call(foreign, method, path, dict.fromkeys(objects, "run_x"))
 
     bodies = [{**answer.json(), "request_id": ""} for answer in (hidden, absent, malformed)]
     assert [answer.status_code for answer in (hidden, absent, malformed)] == [404, 404, 404]
@@ -251,7 +260,9 @@ def test_nested_fields_are_named_with_their_place():
     assert set(Program().post("/runs", body).json()["errors"]) == {"budgets.max_steps", "budgets.tenant"}
 
 
-@pytest.mark.parametrize("query", [{"statsu": "failed"}, {"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"user_id": "\0"}])
+@pytest.mark.parametrize(
+    "query", [{"statsu": "failed"}, {"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"user_id": "\0"}]
+)
 def test_a_query_that_selects_something_else_than_meant_is_refused(query):
     answer = Program().get("/runs", query)
 

@@ -305,7 +305,9 @@ def test_steps_come_in_order_with_payloads_on_demand(agent):
     program = Program()
 
     first = program.get(f"/runs/{run.public_id}/steps", {"limit": 1}).json()
-    rest = program.get(f"/runs/{run.public_id}/steps", {"cursor": first["next_cursor"], "payload": "true", "limit": 5}).json()
+    rest = program.get(
+        f"/runs/{run.public_id}/steps", {"cursor": first["next_cursor"], "payload": "true", "limit": 5}
+    ).json()
 
     assert [step["name"] for step in first["items"] + rest["items"]] == ["gpt", "lookup_order"]
     assert first["items"][0]["payload"] is None
