@@ -27,3 +27,14 @@ class ConsoleConfig(AppConfig):
                 order=90,
             ),
         )
+        shell.register(
+            "Control",
+            shell.NavItem(
+                key="queues",
+                label="Job queues",
+                url_name="console:queue-list",
+                icon="server",
+                permission="queues.read",
+                order=95,
+            ),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, register_converter
 from django.utils.module_loading import import_string
 
-from console import audit_views, ids, views
+from console import audit_views, ids, queue_views, views
 
 register_converter(ids.converter("tok"), "tok")
 
@@ -17,6 +17,7 @@ pages = [
     path("settings/tokens/", views.token_list, name="token-list"),
     path("settings/tokens/<tok:token_id>/revoke/", views.token_revoke, name="token-revoke"),
     path("settings/components/", views.components, name="components"),
+    path("queues/", queue_views.queue_list, name="queue-list"),
     path("audit/", audit_views.audit_list, name="audit-list"),
     path("audit/verify/", audit_views.audit_verify, name="audit-verify"),
     path("audit/<int:entry_id>/", audit_views.audit_detail, name="audit-detail"),
@@ -40,7 +41,6 @@ _mount("approvals/", "approvals.urls")
 _mount("", "releases.urls")
 _mount("", "runtime.urls")
 _mount("", "telemetry.urls")
-_mount("queues/", "django_rq.urls")
 try:
     urlpatterns.append(path("api/v1/", import_string("console.api.api").urls))
 except ImportError:

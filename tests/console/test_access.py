@@ -19,6 +19,7 @@ ADDRESSES = {
     "/settings/tokens/": set(Role),
     "/settings/components/": {Role.ADMIN},
     "/palette/": set(Role),
+    "/queues/": {Role.ADMIN},
     "/audit/": {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR},
 }
 
