@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field
 from console import envelope, fetch, problems
 from console.access import Request
 from console.bearer import Token
-from runtime import callbacks, runs, streams, wire
+from runtime import callbacks, runs, streams, traces, wire
 from runtime.models import Run, Step
 from runtime.states import RunKind, RunStatus
 from runtime.wire import RunLine, RunOut, StepOut
@@ -100,7 +100,8 @@ def create_run(
         callback_url=body.callback_url,
         budgets=body.budgets.model_dump(exclude_none=True) if body.budgets else None,
     )
-    return Status(202 if is_new else 200, wire.whole(_one(request, run.pk)))
+    run = Run.objects.select_related("agent", "release").get(pk=run.pk)
+    return Status(202 if is_new else 200, _whole(request, run))
 
 
 @router.get("/runs", auth=Token("runs.read"), response=envelope.Page[RunLine])
@@ -109,13 +110,13 @@ def list_runs(request: Request, filters: Query[RunFilters]) -> Any:
     rows = _visible(request).filter(**_chosen(filters)).defer("input_text", "answer")
     items, after = envelope.cut(rows, filters)
     pending = wire.pending_approvals(items)
-    return {"items": [wire.line(run, pending) for run in items], "next_cursor": after}
+    return {"items": [wire.line(run, pending, _shown(request, run)) for run in items], "next_cursor": after}
 
 
 @router.get("/runs/{run_id}", auth=Token("runs.read"), response=RunOut)
 def get_run(request: Request, run_id: envelope.RunId) -> Any:
     """One run: what it was asked, where it stands, what it used and how it ended."""
-    return wire.whole(_one(request, run_id))
+    return _whole(request, _one(request, run_id))
 
 
 @router.get("/runs/{run_id}/steps", auth=Token("runs.read"), response=envelope.Page[StepOut])
@@ -124,13 +125,14 @@ def list_steps(request: Request, run_id: envelope.RunId, filters: Query[StepFilt
     if filters.payload and filters.limit > LARGEST_PAGE_WITH_PAYLOADS:
         sentence = f"At most {LARGEST_PAGE_WITH_PAYLOADS} with payload=true."
         raise problems.Invalid(f"Payloads are large: {sentence}", errors={"limit": sentence})
-    rows = Step.objects.filter(run=_one(request, run_id), seq__gt=_seq(filters.cursor)).order_by("seq")
+    run = _one(request, run_id)
+    rows = Step.objects.filter(run=run, seq__gt=_seq(filters.cursor)).order_by("seq")
     if filters.payload:
         rows = rows.select_related("payload")
     found = list(rows[: filters.limit + 1])
     items = found[: filters.limit]
     return {
-        "items": [wire.step(row, with_payload=filters.payload) for row in items],
+        "items": [wire.step(row, _shown(request, run), with_payload=filters.payload) for row in items],
         "next_cursor": str(items[-1].seq) if len(found) > filters.limit else None,
     }
 
@@ -167,7 +169,7 @@ def stream_events(
 def cancel_run(request: Request, run_id: envelope.RunId, body: CancelIn) -> Any:
     """Stop a run before its next step. Cancelling a cancelled run changes nothing."""
     run = runs.cancel(run_id, by=request.actor, reason=body.reason)
-    return wire.whole(Run.objects.select_related("agent", "release").get(pk=run.pk))
+    return _whole(request, Run.objects.select_related("agent", "release").get(pk=run.pk))
 
 
 @router.get("/callback-secret", auth=Token("runs.create"), response=SecretOut, tags=["Callbacks"])
@@ -183,6 +185,14 @@ def _visible(request: Request) -> QuerySet[Run]:
 
 def _one(request: Request, run_id: Any) -> Run:
     return _visible(request).get(pk=run_id)
+
+
+def _whole(request: Request, run: Run) -> dict[str, Any]:
+    return wire.whole(run, _shown(request, run))
+
+
+def _shown(request: Request, run: Run) -> traces.Shown:
+    return traces.masked_for(request.actor, run.agent.slug)
 
 
 def _chosen(filters: RunFilters) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from django.utils.timezone import now
 from standardwebhooks import Webhook
 
 from console import fetch
-from runtime import wire
+from console.actors import ANONYMOUS
+from console.models import ApiToken
+from runtime import traces, wire
 from runtime.models import Callback, Run
 
 log = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ def _attempt(run: Run, attempt: int) -> tuple[str, timedelta | None, bool]:
 
 def message(run: Run, moment: datetime, attempt: int = 1) -> tuple[bytes, dict[str, str]]:
     """The body and the signed headers. The id stays the same over all attempts, the time of signing does not."""
-    fields = {"type": "run.finished", "timestamp": run.finished_at, **wire.end(run)}
+    fields = {"type": "run.finished", "timestamp": run.finished_at, **wire.end(run, _shown(run))}
     text = json.dumps(fields, cls=DjangoJSONEncoder, ensure_ascii=False)
     message_id = f"msg_{run.public_id.removeprefix('run_')}"
     return text.encode(), {
@@ -108,6 +110,12 @@ def message(run: Run, moment: datetime, attempt: int = 1) -> tuple[bytes, dict[s
         "webhook-signature": Webhook(secret(run.started_by_id)).sign(message_id, moment, text),
         "Steadyhand-Attempt": str(attempt),
     }
+
+
+def _shown(run: Run) -> traces.Shown:
+    """What the token that started the run would be shown in the API."""
+    token = ApiToken.objects.select_related("owner").filter(pk=run.started_by_id).first()
+    return traces.masked_for(token.actor() if token else ANONYMOUS, run.agent.slug)
 
 
 def _next(attempts: int, asked: timedelta | None) -> datetime | None:

@@ -29,8 +29,9 @@ from django.db.models import F, Q
 
 from console import bearer, live, ratelimits
 from console.actors import Actor
-from runtime import wire
+from runtime import traces, wire
 from runtime.models import Draft, Run, RunEvent, Step
+from runtime.traces import Shown
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +87,16 @@ async def follow(run: Run, after: int, place: Place, *, listener: Actor) -> Asyn
 
 
 async def _pieces(run: Run, after: int, listener: Actor, place: Place, wake: _Wake) -> AsyncIterator[bytes]:
+    shown = traces.masked_for(listener, run.agent.slug)
     drafted: datetime | None = None
     beat = time.monotonic() + HEARTBEAT_S
     while True:
-        batch = await _look(run.pk, after, drafted)
+        batch = await _look(run.pk, after, drafted, shown)
         for number, name, data in batch.events:
             yield _event(name, data, number)
         if batch.draft is not None:
             drafted = batch.draft[0]
-            yield _event("draft", {"text": batch.draft[1]})
+            yield _event("draft", {"text": shown(batch.draft[1])})
         after = max(after, batch.seq)
         if batch.is_over:
             return
@@ -109,7 +111,7 @@ async def _pieces(run: Run, after: int, listener: Actor, place: Place, wake: _Wa
             await wake.wait(min(wake.patience_s, max(0.0, beat - time.monotonic())))
 
 
-def look(run_id: UUID, after: int, drafted: datetime | None) -> Batch:
+def look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown) -> Batch:
     """Read the next entries of the journal, at most a batch of them.
 
     The run's own number is read first: whatever is up to it has been committed, so reading on piece by piece cannot
@@ -118,20 +120,20 @@ def look(run_id: UUID, after: int, drafted: datetime | None) -> Batch:
     run = Run.objects.select_related("agent", "release").defer("release__content", "input_text").get(pk=run_id)
     batch = Batch(seq=run.seq)
     if run.seq > after:
-        batch.events = _entries(run, after)
+        batch.events = _entries(run, after, shown)
         if len(batch.events) > BATCH:
             batch.events = batch.events[:BATCH]
             batch.seq, batch.is_whole = batch.events[-1][0], False
     if batch.is_whole and run.is_final:
         batch.is_over = True
         if not _told_end(run_id):
-            batch.events.append((run.seq + 1, END, wire.end(run)))
+            batch.events.append((run.seq + 1, END, wire.end(run, shown)))
     if batch.is_whole and not run.is_final:
         batch.draft = _draft(run_id, drafted)
     return batch
 
 
-def _entries(run: Run, after: int) -> list[tuple[int, str, dict[str, Any]]]:
+def _entries(run: Run, after: int, shown: Shown) -> list[tuple[int, str, dict[str, Any]]]:
     """One more than a batch of entries after a place, merged from steps that began, steps that ended, and events."""
     most, upto = BATCH + 1, run.seq
     steps = Step.objects.filter(run=run)
@@ -141,10 +143,14 @@ def _entries(run: Run, after: int) -> list[tuple[int, str, dict[str, Any]]]:
     events = RunEvent.objects.filter(run=run, seq__gt=after, seq__lte=upto).order_by("seq")[:most]
     found = [
         *((step.seq, "step.started", wire.started(step)) for step in begun),
-        *((step.done_seq or 0, "step.finished", wire.step(step)) for step in ended),
-        *((event.seq, event.kind, wire.end(run) if event.kind == END else wire.event(event)) for event in events),
+        *((step.done_seq or 0, "step.finished", wire.step(step, shown)) for step in ended),
+        *((event.seq, event.kind, _told(run, event, shown)) for event in events),
     ]
     return sorted(found, key=lambda entry: entry[0])[:most]
+
+
+def _told(run: Run, event: RunEvent, shown: Shown) -> dict[str, Any]:
+    return wire.end(run, shown) if event.kind == END else wire.event(event, shown)
 
 
 def _told_end(run_id: UUID) -> bool:
@@ -156,9 +162,9 @@ def _draft(run_id: UUID, drafted: datetime | None) -> tuple[datetime, str] | Non
     return None if draft is None or draft.updated_at == drafted else (draft.updated_at, draft.text)
 
 
-async def _look(run_id: UUID, after: int, drafted: datetime | None) -> Batch:
+async def _look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown) -> Batch:
     try:
-        return await sync_to_async(_without_keeping)(look, run_id, after, drafted)
+        return await sync_to_async(_without_keeping)(look, run_id, after, drafted, shown)
     except DatabaseError as away:
         # The listener keeps its place; the next look finds what it missed.
         log.warning("The journal could not be read: %s", away)

@@ -19,6 +19,7 @@ from console import envelope, ids
 from runtime import calls, traces
 from runtime.models import Run, RunEvent, Step
 from runtime.states import RunKind, RunStatus, StepKind, StepStatus
+from runtime.traces import Shown
 
 
 class Tokens(Schema):
@@ -112,8 +113,11 @@ class StepOut(Schema):
     payload: Payload | None = None
 
 
-def line(run: Run, pending: Mapping[UUID, str]) -> dict[str, Any]:
-    """The fields of RunLine. The run comes with its agent and release; `pending` from pending_approvals."""
+def line(run: Run, pending: Mapping[UUID, str], shown: Shown) -> dict[str, Any]:
+    """The fields of RunLine. The run comes with its agent and release; `pending` from pending_approvals.
+
+    `shown` says how texts are shown to whoever asks: as they are, or with personal data masked.
+    """
     working, parked = traces.spent(run, now())
     return {
         "run_id": run.public_id,
@@ -121,15 +125,15 @@ def line(run: Run, pending: Mapping[UUID, str]) -> dict[str, Any]:
         "agent_version": run.release.version,
         "release_id": run.release.public_id,
         "release_digest": run.release.digest,
-        "user_id": run.principal_id,
-        "user_label": run.principal_label,
+        "user_id": shown(run.principal_id),
+        "user_label": shown(run.principal_label),
         "thread_id": ids.public("thr", run.thread_id),
         "kind": run.kind,
-        "title": run.title,
+        "title": shown(run.title),
         "status": run.status,
         "is_final": run.is_final,
         "cause": run.cause,
-        "cause_detail": run.cause_detail,
+        "cause_detail": shown(run.cause_detail),
         "risk_level": run.risk_level,
         "tainted": run.tainted,
         "steps_used": run.steps_used,
@@ -150,17 +154,17 @@ def line(run: Run, pending: Mapping[UUID, str]) -> dict[str, Any]:
     }
 
 
-def whole(run: Run) -> dict[str, Any]:
+def whole(run: Run, shown: Shown) -> dict[str, Any]:
     """The fields of RunOut."""
     cancellation = run.cancel_requested_at and {
         "requested_at": run.cancel_requested_at,
         "by": run.cancelled_by_label,
-        "reason": run.cancel_reason,
+        "reason": shown(run.cancel_reason),
     }
     return {
-        **line(run, pending_approvals([run])),
-        "input": run.input_text,
-        "answer": run.answer,
+        **line(run, pending_approvals([run]), shown),
+        "input": shown(run.input_text),
+        "answer": shown(run.answer),
         "scopes": sorted(run.scopes),
         "started_by": run.started_by_label,
         "budgets": _budgets(run),
@@ -169,7 +173,7 @@ def whole(run: Run) -> dict[str, Any]:
     }
 
 
-def step(row: Step, *, with_payload: bool = False) -> dict[str, Any]:
+def step(row: Step, shown: Shown, *, with_payload: bool = False) -> dict[str, Any]:
     """The fields of StepOut."""
     took = row.finished_at and int((row.finished_at - row.started_at).total_seconds() * 1000)
     found = getattr(row, "payload", None) if with_payload else None
@@ -182,7 +186,7 @@ def step(row: Step, *, with_payload: bool = False) -> dict[str, Any]:
         "status": row.status,
         "verdict": row.verdict,
         "rule": row.rule,
-        "summary": row.summary,
+        "summary": shown(row.summary),
         "error": row.error,
         "attempt": row.attempt,
         "call_id": row.call_id,
@@ -192,7 +196,7 @@ def step(row: Step, *, with_payload: bool = False) -> dict[str, Any]:
         "tokens": tokens(row),
         "cost_usd": money(row.cost_usd),
         "cost_basis": row.cost_basis,
-        "payload": {"input": found.input, "output": found.output} if found else None,
+        "payload": {"input": shown(found.input), "output": shown(found.output)} if found else None,
     }
 
 
@@ -210,22 +214,22 @@ def started(row: Step) -> dict[str, Any]:
     }
 
 
-def event(row: RunEvent) -> dict[str, Any]:
-    return {"at": row.at, "by": row.by_label, **row.data}
+def event(row: RunEvent, shown: Shown) -> dict[str, Any]:
+    return {"at": row.at, "by": row.by_label, **shown(row.data)}
 
 
-def end(run: Run) -> dict[str, Any]:
+def end(run: Run, shown: Shown) -> dict[str, Any]:
     """How a run ended: the last event of its stream and the body of its callback."""
     return {
         "run_id": run.public_id,
         "agent": run.agent.slug,
         "agent_version": run.release.version,
-        "user_id": run.principal_id,
+        "user_id": shown(run.principal_id),
         "thread_id": ids.public("thr", run.thread_id),
         "status": run.status,
         "cause": run.cause,
-        "cause_detail": run.cause_detail,
-        "answer": run.answer,
+        "cause_detail": shown(run.cause_detail),
+        "answer": shown(run.answer),
         "steps_used": run.steps_used,
         "tools_called": run.tools_called,
         "tokens": tokens(run),

@@ -298,6 +298,23 @@ def test_list_asks_the_database_equally_often_for_one_run_and_for_many(agent, dj
         program.get("/runs")
 
 
+@pytest.mark.parametrize(("role", "told"), [(Role.SUPPORT, "ana@example.com"), (Role.AUDITOR, "•••")])
+def test_personal_data_is_masked_for_those_who_only_look_on(agent, role, told):
+    text = "Write to ana@example.com"
+    run = a_run(agent=agent, input_text=text, answer=text, title=text, cause_detail=text)
+    a_step(run, summary=text, input={"arguments": {"to": "ana@example.com"}}, output={"content": text})
+    program = Program(role=role)
+
+    whole = program.get(f"/runs/{run.public_id}").json()
+    line = program.get("/runs").json()["items"][0]
+    step = program.get(f"/runs/{run.public_id}/steps", {"payload": "true", "limit": 1}).json()["items"][0]
+
+    shown = f"Write to {told}"
+    assert (whole["input"], whole["answer"], line["title"], line["cause_detail"]) == (shown,) * 4
+    assert (step["summary"], step["payload"]["output"]["content"]) == (shown, shown)
+    assert step["payload"]["input"]["arguments"]["to"] == told
+
+
 def test_steps_come_in_order_with_payloads_on_demand(agent):
     run = a_run(agent=agent)
     a_step(run, StepKind.MODEL, "gpt", input_tokens=10, output_tokens=5, cost_usd=Decimal("0.001"))

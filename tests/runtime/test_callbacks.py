@@ -12,6 +12,7 @@ from django.db import connection
 from django.utils.timezone import now
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from console import ids
 from runtime import callbacks, runs
 from runtime.models import Callback, Run
 from runtime.states import RunStatus
@@ -50,7 +51,7 @@ def receiver(settings):
 
 
 def a_told_run(url: str, status: RunStatus = RunStatus.SUCCEEDED, **fields) -> Run:
-    run = a_run(status, callback_url=url, started_by_id="the-token", answer="Done.", **fields)
+    run = a_run(status, callback_url=url, answer="Done.", **{"started_by_id": str(ids.new()), **fields})
     Callback.objects.create(run=run)
     return run
 
@@ -71,6 +72,19 @@ def test_the_message_is_signed_for_the_token_that_started_the_run(receiver):
         Webhook(secret).verify(body.replace(b"Done.", b"Gone."), headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(Program().get("/callback-secret").json()["secret"]).verify(body, headers)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "told"), [(("runs.create", "runs.personal"), "ana@example.com"), (("runs.create",), "•••")]
+)
+def test_a_message_shows_personal_data_only_to_a_token_that_may_see_it(receiver, scopes, told):
+    program = Program(*scopes)
+    run = a_told_run(receiver.url, started_by_id=str(program.token.pk))
+    Run.objects.update(answer="Sent to ana@example.com")
+
+    callbacks.deliver(run.pk)
+
+    assert json.loads(receiver.got[0][1])["answer"] == f"Sent to {told}"
 
 
 def test_a_delivered_message_is_not_sent_again(receiver):

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.db import connection
 from django.test import AsyncClient
 from django.utils.timezone import now
@@ -31,6 +32,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(streams, "LOOK_NO_SOONER_S", 0.0)
+    yield
+    # Views of the asynchronous client run in this thread; its connection would keep the test database from going.
+    SyncToAsync.single_thread_executor.submit(connection.close).result()
 
 
 class Listener:
@@ -137,6 +141,18 @@ def test_a_finished_run_is_told_in_order_and_the_stream_closes():
     assert told[-1]["data"]["answer"] == "Refunded."
     assert told[-1]["data"]["status"] == "succeeded"
     assert told[7]["data"]["payload"] is None  # fetched from the steps when it is wanted
+
+
+@pytest.mark.parametrize(("role", "told"), [(Role.SUPPORT, "ana@example.com"), (Role.AUDITOR, "•••")])
+def test_personal_data_is_masked_for_those_who_only_look_on(role, told):
+    run = a_run(answer="Written to ana@example.com")
+    a_step(run, summary="ana@example.com")
+    an_event(run, "run.note", data={"to": "ana@example.com"})
+
+    events = listen(Program(role=role), run)
+
+    assert [events[0]["data"]["summary"], events[1]["data"]["to"]] == [told, told]
+    assert events[2]["data"]["answer"] == f"Written to {told}"
 
 
 def test_resuming_anywhere_loses_nothing_and_repeats_nothing(monkeypatch):
