@@ -50,7 +50,11 @@ class StartForm(forms.Form):
     def budgets(self) -> dict[str, Any]:
         """Only what was lowered, as the verb wants it."""
         chosen = {name: self.cleaned_data.get(name) for name in self.BUDGETS}
-        return {name: str(value) if isinstance(value, Decimal) else value for name, value in chosen.items() if value is not None}
+        return {
+            name: str(value) if isinstance(value, Decimal) else value
+            for name, value in chosen.items()
+            if value is not None
+        }
 
     def refuse(self, problem: problems.Problem) -> None:
         """Show what the verb said beside the fields it is about."""
@@ -73,4 +77,6 @@ class StartForm(forms.Form):
 
 def limit(name: str, limits: Budgets) -> str:
     value = getattr(limits, name)
+    if name == "max_seconds":
+        return words.duration(value * 1000)
     return words.money(value) if name == "max_cost_usd" else words.number(value)

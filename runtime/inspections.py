@@ -16,6 +16,7 @@ from runtime.models import Run, Step
 from runtime.states import StepKind, StepStatus, StepVerdict
 from runtime.traces import Shown
 
+ALLOWED_BY = {"default": "No rule stood in the way", "approved": "The approval of a person"}
 PARTS = {"summary": "Summary", "input": "Input", "output": "Output", "raw": "Raw"}
 
 
@@ -129,9 +130,7 @@ def passages(result: Mapping[str, Any], answer: str, step: str = "") -> list[Pas
     ]
 
 
-def _summary(
-    found: Inspection, run: Run, given: Mapping[str, Any], result: Mapping[str, Any], shown: Shown
-) -> None:
+def _summary(found: Inspection, run: Run, given: Mapping[str, Any], result: Mapping[str, Any], shown: Shown) -> None:
     step = found.step
     describe = {
         StepKind.INPUT: _input,
@@ -208,7 +207,7 @@ def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]
     found.quote = said[:4000]
     found.call = given.get("arguments")
     found.facts = [
-        *_present("Allowed by", step.rule and step.rule.removeprefix("rule:"), "mono"),
+        *_present("Allowed by", ALLOWED_BY.get(step.rule, step.rule.removeprefix("rule:"))),
         *_present("Why", given.get("reason")),
         Fact("Attempt", str(step.attempt), "num"),
         *_present("Idempotency key", step.idempotency_key, "mono"),

@@ -49,9 +49,10 @@ KINDS = {
 }
 FAILED_KIND = ("k-bad", "t-bad")
 WAITING_KIND = ("k-wait", "t-wait")
+REFUSED_KIND = ("k-warn", "t-warn")
 
 VERDICTS = {
-    StepVerdict.REFUSED: Badge("mute", "shield-x", "Refused"),
+    StepVerdict.REFUSED: Badge("warn", "shield-x", "Refused"),
     StepVerdict.ASKED: Badge("wait", "pause", "Needs approval"),
     StepVerdict.FLAGGED: Badge("warn", "flag", "Flagged"),
     StepVerdict.APPROVED: Badge("ok", "check", "Approved"),
@@ -121,8 +122,13 @@ def error(code: str) -> str:
 
 
 def name(step: Step) -> str:
-    """A step's name without the prefix that tells rules of the release from built-in ones."""
-    return step.name.removeprefix("rule:")
+    """A step's name; rules, budgets and switches are named in words."""
+    group, _, rest = step.name.partition(":")
+    if step.kind != StepKind.GUARDRAIL:
+        return step.name
+    if group == "budget" and rest:
+        return f"Budget of {BUDGETS.get(rest, rest)}"
+    return {"kill_switch": "Kill switch"}.get(step.name, rest if group == "rule" else step.name)
 
 
 def badges(step: Step, *, is_over: bool = False) -> list[Badge]:
@@ -152,5 +158,7 @@ def colours(step: Step) -> tuple[str, str]:
         return FAILED_KIND
     if step.verdict == StepVerdict.ASKED:
         return WAITING_KIND
+    if StepVerdict.REFUSED in (step.verdict, step.status):
+        return REFUSED_KIND
     kind = KINDS[StepKind(step.kind)]
     return kind.css, kind.tone

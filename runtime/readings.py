@@ -189,10 +189,11 @@ def _effect(tool: ToolManifest) -> str:
 
 def _budgets(run: Run, working_ms: float) -> list[Budget]:
     limits: Mapping[str, Any] = run.budgets
+    tokens = run.input_tokens + run.output_tokens
     used = {
         "max_steps": (Decimal(run.steps_used), words.number(run.steps_used)),
         "max_tool_calls": (Decimal(run.tool_calls), words.number(run.tool_calls)),
-        "max_tokens": (Decimal(run.input_tokens + run.output_tokens), words.number(run.input_tokens + run.output_tokens)),
+        "max_tokens": (Decimal(tokens), words.number(tokens)),
         "max_cost_usd": (run.cost_usd, words.money(run.cost_usd)),
         "max_seconds": (Decimal(working_ms) / 1000, words.duration(working_ms)),
         "max_approvals": (Decimal(run.approvals_asked), words.number(run.approvals_asked)),
@@ -202,6 +203,6 @@ def _budgets(run: Run, working_ms: float) -> list[Budget]:
 
 def _budget(name: str, limit: Any, used: Decimal | None, text: str) -> Budget:
     most = Decimal(str(limit))
-    shown = {"max_cost_usd": words.money(most), "max_seconds": words.duration(float(most) * 1000)}
+    shown = {"max_cost_usd": words.money(most), "max_seconds": words.duration(float(most) * 1000)}.get(name)
     ratio = float(min(used / most, Decimal(1))) if used is not None and most else None
-    return Budget(labels.BUDGETS[name].capitalize(), text, shown.get(name, words.number(limit)), ratio)
+    return Budget(labels.BUDGETS[name].capitalize(), text, shown or words.number(int(most)), ratio)

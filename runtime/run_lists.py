@@ -64,6 +64,11 @@ class Filters:
         chosen = (self.statuses, self.agents, self.release, self.tool, self.cause, self.text, self.since, self.until)
         return not any(chosen) and self.cost_over is None
 
+    @property
+    def is_scan(self) -> bool:
+        """Whether the words are looked for in the texts of all runs that fit otherwise."""
+        return bool(self.text) and _id_range(self.text) is None
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -241,9 +246,7 @@ def page(runs: RunQuerySet, query: Mapping[str, str], *, size: int = SIZE) -> Pa
         runs = runs.filter(_older(top) | Q(created_at=at, pk=key))
     found = list(runs.order_by("-created_at", "-pk")[: size + 1])
     items = found[:size]
-    return Page(
-        items, cursor(items[0]) if before and items else "", cursor(items[-1]) if len(found) > size else ""
-    )
+    return Page(items, cursor(items[0]) if before and items else "", cursor(items[-1]) if len(found) > size else "")
 
 
 def newer_count(runs: RunQuerySet, top: str) -> int:
@@ -251,7 +254,10 @@ def newer_count(runs: RunQuerySet, top: str) -> int:
     return runs.filter(_newer(top)).order_by()[:MOST_NEW].count()
 
 
-def count(runs: RunQuerySet) -> str:
+def count(runs: RunQuerySet, chosen: Filters, page: Page[Run]) -> str:
+    """How many runs match, as text. A search of all texts is not made twice: the page tells whether there are more."""
+    if chosen.is_scan:
+        return f"{len(page.items)} or more" if page.older or page.newer else f"{len(page.items)}"
     found = runs.order_by()[: MOST_COUNTED + 1].count()
     return f"{MOST_COUNTED:,}+" if found > MOST_COUNTED else f"{found:,}"
 
@@ -263,28 +269,23 @@ def patience(chosen: Filters) -> Iterator[None]:
     Raises:
         problems.Problem: (503) says how to narrow it.
     """
-    if not chosen.text:
+    if not chosen.is_scan:
         yield
         return
     try:
-        with transaction.atomic():
-            _limit(SEARCH_MS)
+        with transaction.atomic():  # whose end also ends the limit
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(SEARCH_MS)])
             yield
-            _limit(0)
     except OperationalError as slow:
         if "statement timeout" not in str(slow):
             raise
         raise problems.Problem(
-            f"The search took longer than {SEARCH_MS / 1000:g} s and was ended. Narrow it: choose a time range, an agent"
-            " or a status, or search for the id.",
+            f"The search took longer than {SEARCH_MS / 1000:g} s and was ended. Narrow it: choose a time range, an"
+            " agent or a status, or search for the id.",
             status=503,
             title="Search too slow",
         ) from slow
-
-
-def _limit(ms: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(ms)])
 
 
 # Rows
@@ -305,10 +306,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """Shares of the elapsed time, in percent: waiting for a worker, working, waiting for a person."""
+    """Shares of the elapsed time, as lengths for SVG. What is left of it was spent waiting for a worker."""
 
-    working: float
-    waiting: float
+    working: str
+    waiting: str
     label: str
 
 
@@ -336,4 +337,4 @@ def _bar(run: Run, now: datetime) -> Bar:
     working, parked = traces.spent(run, now)
     total = max((run.finished_at or now) - run.created_at, working + parked, timedelta(milliseconds=1))
     label = f"{words.duration(working)} working, {words.duration(parked)} waiting for a person"
-    return Bar(round(100 * (working / total), 1), round(100 * (parked / total), 1), label)
+    return Bar(traces.percent(100 * (working / total)), traces.percent(100 * (parked / total)), label)

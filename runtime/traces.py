@@ -22,6 +22,7 @@ from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 PAGE = 200
 LATER_ERRORS = 20
 MOST_SPANS = 1000
+END_MARK = 0.8  # percent of the width: the line at which a person decided
 SWITCHED = Q(rule="kill_switch") | Q(error="kill_switch")
 ERRORS = Q(status__in=[StepStatus.FAILED, StepStatus.UNKNOWN])
 FILTERS = {
@@ -68,11 +69,21 @@ class Look:
 
 @dataclass(frozen=True)
 class Rect:
-    x: float
-    width: float
+    """A bar as SVG wants it. Lengths are texts, so that no language writes them with a comma."""
+
+    x: str
+    width: str
     css: str = ""
     y: int = 4
     height: int = 10
+
+
+def percent(share: float) -> str:
+    return f"{share:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def _rect(x: float, width: float, css: str = "") -> Rect:
+    return Rect(percent(x), percent(width), css)
 
 
 @dataclass(frozen=True)
@@ -110,12 +121,21 @@ class Figure:
     note: str
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of the time axis, and its label where there is room for one."""
+
+    x: str
+    label: str
+    anchor: str
+
+
 @dataclass
 class Timeline:
     rows: list[Row]
     chosen: UUID | None
     axis: Axis
-    ticks: list[timeline.Tick]
+    ticks: list[Line]
     is_shortened: bool
     could_shorten: bool
     next_first: int | None = None
@@ -167,13 +187,13 @@ def chips(counted: Mapping[str, Any], look: Look) -> list[Chip]:
 def figures(run: Run, counted: Mapping[str, Any], now: datetime) -> list[Figure]:
     working, parked = spent(run, now)
     elapsed = (run.finished_at or now) - run.created_at
-    shares = f"{words.duration(working)} working" + (f", {words.span(parked.total_seconds())} waiting" if parked else "")
+    waited = f", {words.span(parked.total_seconds())} waiting" if parked else ""
     most = run.budgets.get("max_steps")
     planned = "2 more planned" if run.status == RunStatus.WAITING else ""
     failed, retried = counted["tools_failed"], counted["tools_retried"]
     cached = f" ({words.number(run.cached_tokens)} cached)" if run.cached_tokens else ""
     return [
-        Figure("Elapsed", words.duration(elapsed), shares),
+        Figure("Elapsed", words.duration(elapsed), f"{words.duration(working)} working{waited}"),
         Figure("Steps", words.number(run.steps_used), planned or (f"of {words.number(most)} allowed" if most else "")),
         Figure("Model calls", words.number(run.model_calls), _total(counted["model_time"])),
         Figure("Tool calls", words.number(run.tool_calls), f"{failed} failed, {retried} retried"),
@@ -222,7 +242,7 @@ def build(
         rows=rows,
         chosen=chosen,
         axis=axis,
-        ticks=timeline.ticks(axis),
+        ticks=[Line(percent(tick.x), tick.label, tick.anchor) for tick in timeline.ticks(axis)],
         is_shortened=axis.has_short,
         could_shorten=bool(pauses),
         next_first=more[0].seq if more else None,
@@ -261,7 +281,8 @@ def _work(run: Run, steps: Sequence[Step], clock: _Clock, look: Look) -> list[Sp
     if not look.show:
         return [_span(step, clock) for step in steps if step.kind != StepKind.APPROVAL]
     hidden = run.steps.exclude(kind=StepKind.APPROVAL).filter(started_at__lte=clock.end, seq__gte=look.first)
-    return [_span(step, clock) for step in hidden.only("started_at", "finished_at").order_by("seq")[:MOST_SPANS]]
+    times = hidden.order_by("seq").values_list("started_at", "finished_at")[:MOST_SPANS]
+    return [Span(clock.ms(started), clock.ms(finished)) for started, finished in times]
 
 
 def _span(step: Step, clock: _Clock) -> Span:
@@ -278,16 +299,21 @@ def selected(run: Run, found: Timeline) -> Step | None:
 def touched(run: Run, shown: Shown) -> list[str]:
     """What kill switches did to this run, in the words kept with the steps."""
     summaries = run.steps.filter(SWITCHED).order_by("seq").values_list("summary", flat=True)[:50]
-    return [shown(text) for text in dict.fromkeys(summaries)][:3]
+    said = dict.fromkeys(text.partition("Kill switch: ")[2] or text for text in summaries)
+    return [shown(text) for text in said][:3]
 
 
 def _chosen(run: Run, steps: Sequence[Step], look: Look) -> UUID | None:
-    """The step asked for; otherwise what a reader most likely came for: an open question, the last error, the end."""
+    """The step asked for; otherwise what a reader came for: the open question, the refusal, the error, or the end."""
     if look.step or not steps:
         return look.step
-    asked = [step for step in steps if step.verdict == StepVerdict.ASKED] if run.status == RunStatus.WAITING else []
-    failed = [step for step in steps if step.status in (StepStatus.FAILED, StepStatus.UNKNOWN)]
-    return (asked or failed or list(steps))[-1].pk
+    wanted = {
+        RunStatus.WAITING: lambda step: step.verdict == StepVerdict.ASKED,
+        RunStatus.FAILED: lambda step: step.status in (StepStatus.FAILED, StepStatus.UNKNOWN),
+        RunStatus.REFUSED: lambda step: step.verdict == StepVerdict.REFUSED,
+    }.get(RunStatus(run.status))
+    found = [step for step in steps if wanted(step)] if wanted else []
+    return (found or list(steps))[-1].pk
 
 
 def _run_row(run: Run, axis: Axis, clock: _Clock) -> Row:
@@ -300,7 +326,7 @@ def _run_row(run: Run, axis: Axis, clock: _Clock) -> Row:
         depth=0,
         time=words.duration(clock.end - clock.zero),
         cost=words.money(run.cost_usd),
-        rects=[Rect(part.x, part.width, "hatch" if part.is_short else "") for part in parts],
+        rects=[_rect(part.x, part.width, "hatch" if part.is_short else "") for part in parts],
     )
 
 
@@ -327,22 +353,19 @@ def _row(run: Run, step: Step, axis: Axis, clock: _Clock, shown: Shown, *, is_se
 def _rects(step: Step, axis: Axis, start: float, end: float) -> list[Rect]:
     if step.kind != StepKind.APPROVAL:
         bar = axis.bar(start, end)
-        return [Rect(bar.x, bar.width, "open" if step.status == StepStatus.STARTED else "")]
-    rects = [Rect(part.x, part.width, "hatch") for part in axis.parts(start, end)]
-    right = axis.x(end)
-    return [*rects, Rect(max(0.0, round(right - 0.8, 2)), 0.8, "end", 1, 16)]
+        return [_rect(bar.x, bar.width, "open" if step.status == StepStatus.STARTED else "")]
+    rects = [_rect(part.x, part.width, "hatch") for part in axis.parts(start, end)]
+    return [*rects, Rect(percent(max(0.0, axis.x(end) - END_MARK)), percent(END_MARK), "end", 1, 16)]
 
 
-def _ahead(
-    run: Run, steps: Sequence[Step], axis: Axis, clock: _Clock, shown: Shown, asked: Step | None
-) -> list[Row]:
+def _ahead(run: Run, steps: Sequence[Step], axis: Axis, clock: _Clock, shown: Shown, asked: Step | None) -> list[Row]:
     """What is going on right now, and what is known to come."""
     if run.status == RunStatus.RUNNING and not any(step.status == StepStatus.STARTED for step in steps):
         draft = Draft.objects.filter(run=run).first()
         text = shown(draft.text) if draft else ""
         bar = axis.bar(max((clock.ms(step.finished_at) for step in steps), default=0), clock.total_ms)
         name = "Writing…" if text else "Working…"
-        rect = Rect(bar.x, bar.width, "open")
+        rect = _rect(bar.x, bar.width, "open")
         return [Row(name, "sparkle", "t-acc", "k-model", what="now", rects=[rect], is_planned=True, text=text)]
     if run.status == RunStatus.QUEUED:
         return [Row("Waiting for a worker", "clock", "faint", "k-know", is_planned=True)]

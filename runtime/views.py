@@ -46,7 +46,7 @@ def _listing(request: Request) -> dict[str, Any]:
     with run_lists.patience(chosen):
         page: paging.Page[Run] = run_lists.page(found, request.GET)
         newer = run_lists.newer_count(found, top) if top else 0
-        count = run_lists.count(found)
+        count = run_lists.count(found, chosen, page)
     is_newest = not request.GET.get("before") and not request.GET.get("after")
     return {
         "page": page,
@@ -121,7 +121,8 @@ def run_cancel(request: Request, run_id: UUID) -> HttpResponse:
 
 
 def _run(request: Request, run_id: UUID) -> Run:
-    return runs.visible_to(request.actor).select_related("agent", "release", "thread").get(pk=run_id)
+    run: Run = runs.visible_to(request.actor).select_related("agent", "release", "thread").get(pk=run_id)
+    return run
 
 
 def _part(request: Request) -> str:

@@ -29,7 +29,9 @@ PASSWORD = "correct horse battery staple"
 _numbers = itertools.count(1)
 
 
-def a_user(role: Role | str = Role.OPERATOR, *, agent: str = "", name: str = "", email: str = "", **fields: Any) -> User:
+def a_user(
+    role: Role | str = Role.OPERATOR, *, agent: str = "", name: str = "", email: str = "", **fields: Any
+) -> User:
     """A person with one role, on one agent or on all; `role=""` is somebody without any. Password: PASSWORD."""
     number = next(_numbers)
     name = name or f"Ada Number {number}"
@@ -63,7 +65,9 @@ def a_bundle(version: str = "", **content: Any) -> dict[str, Any]:
 def an_agent(slug: str = "", name: str = "", **fields: Any) -> Agent:
     """An agent without a release; the same slug again gives the same agent."""
     slug = slug or f"agent-{next(_numbers)}"
-    agent, _ = Agent.objects.get_or_create(slug=slug, defaults={"name": name or slug.replace("-", " ").title(), **fields})
+    agent, _ = Agent.objects.get_or_create(
+        slug=slug, defaults={"name": name or slug.replace("-", " ").title(), **fields}
+    )
     return agent
 
 
@@ -192,7 +196,10 @@ def a_decision(request: ApprovalRequest, verdict: Verdict = Verdict.APPROVE, **f
 
 
 def a_switch(
-    effect: SwitchEffect = SwitchEffect.DISABLE_TOOL, scope: Scope = Scope.TOOL, target: str = "issue_refund", **fields: Any
+    effect: SwitchEffect = SwitchEffect.DISABLE_TOOL,
+    scope: Scope = Scope.TOOL,
+    target: str = "issue_refund",
+    **fields: Any,
 ) -> KillSwitch:
     """An engaged kill switch."""
     values = {"reason": "Refunds went out twice.", "engaged_by_id": "1", "engaged_by_label": "Mara Okafor", **fields}

@@ -83,11 +83,13 @@ class Axis:
 
     def parts(self, start_ms: float, end_ms: float) -> list[Bar]:
         """The same, cut where the axis is shortened, so that those parts can be drawn differently."""
-        inside = [
-            (max(start_ms, piece.span.start_ms), min(end_ms, piece.span.end_ms), piece.is_short) for piece in self.pieces
-        ]
-        bars = [(self.bar(start, end), is_short) for start, end, is_short in inside if end > start]
-        return [Bar(bar.x, bar.width, is_short) for bar, is_short in bars]
+        parts = []
+        for piece in self.pieces:
+            start, end = max(start_ms, piece.span.start_ms), min(end_ms, piece.span.end_ms)
+            if end > start:
+                bar = self.bar(start, end)
+                parts.append(Bar(bar.x, bar.width, piece.is_short))
+        return parts
 
     @property
     def has_short(self) -> bool:
