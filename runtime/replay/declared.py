@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ import jsonschema
 from jsonschema.validators import validator_for
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from console import redact
 from releases import bundles
@@ -165,12 +167,7 @@ class RecordedTool:
         size = len(bundles.canonical(arguments))
         if size > LONGEST_ARGUMENTS:
             raise BadArguments({"arguments": f"{size:,} characters; at most {LONGEST_ARGUMENTS:,} are accepted."})
-        errors: dict[str, str] = {}
-        for wrong in _validator(bundles.canonical(self.manifest.parameters)).iter_errors(arguments):
-            errors[".".join(map(str, wrong.absolute_path)) or "arguments"] = wrong.message[:300]
-            if len(errors) == MOST_ERRORS:
-                break
-        if errors:
+        if errors := _errors(bundles.canonical(self.manifest.parameters), arguments):
             raise BadArguments(errors)
         return arguments
 
@@ -195,6 +192,17 @@ class RecordedTool:
 
 def recorded_tool(manifest: ToolManifest, thread_id: UUID, call_id: str) -> RecordedTool:
     return RecordedTool(manifest, UUID(str(thread_id)), call_id)
+
+
+def _errors(schema: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """The first broken rules by place."""
+    errors: dict[str, str] = {}
+    try:
+        for wrong in islice(_validator(schema).iter_errors(arguments), MOST_ERRORS):
+            errors.setdefault(".".join(map(str, wrong.absolute_path)) or "arguments", wrong.message[:300])
+    except Unresolvable as wrong:
+        errors["schema"] = f"The declared schema refers to {wrong.ref[:200]}, which is nowhere in it."
+    return errors
 
 
 @lru_cache(maxsize=512)
