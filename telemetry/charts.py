@@ -24,11 +24,17 @@ SUCCESS_LINE_NEEDS = 5  # runs in a slot; below that its share jumps about
 
 
 @dataclass(frozen=True)
+class Cell:
+    label: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Line:
     """One slot as a row of the table."""
 
     at: datetime
-    counts: Sequence[int]
+    counts: Sequence[Cell]
     success: str
 
 
@@ -71,7 +77,7 @@ def _layout(period: Period) -> dict[str, Any]:
 def table(period: Period, slots: Sequence[Counted]) -> list[Line]:
     """Newest first; slots in which nothing ended are left out."""
     lines = [
-        Line(at, [getattr(slot, name) for name, *_ in OUTCOMES], _text(_success(slot)))
+        Line(at, [Cell(label, getattr(slot, name)) for name, label, *_ in OUTCOMES], _text(_success(slot)))
         for at, slot in zip(period.slots, slots, strict=True)
         if slot.runs
     ]

@@ -70,8 +70,20 @@ function watch(root) {
   root.querySelectorAll("[data-chart]").forEach((element) => seen.observe(element));
 }
 
+// New figures may arrive without their chart: the ones drawn already take them over in place.
+function refresh(root) {
+  for (const { id } of root.querySelectorAll("script[type='application/json']")) {
+    const drawn = document.querySelector(`[data-chart="${CSS.escape(id)}"].js-plotly-plot`);
+    if (drawn) draw(drawn);
+  }
+}
+
 watch(document);
-document.body.addEventListener("htmx:load", (event) => event.target.querySelectorAll && watch(event.target));
+document.body.addEventListener("htmx:load", (event) => {
+  if (!event.target.querySelectorAll) return;
+  watch(event.target);
+  refresh(event.target);
+});
 const redraw = () => document.querySelectorAll("[data-chart].js-plotly-plot").forEach(draw);
 document.addEventListener("theme:changed", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

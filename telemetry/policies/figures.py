@@ -13,7 +13,7 @@ ENOUGH_POINTS = 4  # a line through three points is a story, not a trend
 
 @dataclass(frozen=True)
 class Change:
-    """Against the period before: `points` for shares, in percentage points; `ratio` for amounts, 0.1 is a tenth more."""
+    """Against the period before: percentage `points` for shares, a `ratio` for amounts (0.1 is a tenth more)."""
 
     points: float | None = None
     ratio: float | None = None
