@@ -57,6 +57,7 @@ def _stop() -> None:
 def _start() -> None:
     folder = Path(tempfile.mkdtemp(prefix="steadyhand-test-"))
     _stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "static").mkdir()
     os.environ["STEADYHAND_DATA_DIR"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "console.settings"
     for name in servers.KEYS:

@@ -4,14 +4,14 @@ import importlib
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import django_rq
 from django.apps import apps
 from django.core.management.base import BaseCommand
-from django.utils.module_loading import import_string, module_has_submodule
+from django.utils.module_loading import module_has_submodule
 from redis import Redis
 from redis.exceptions import RedisError
 from rq.cron import CronJob, CronScheduler
@@ -48,8 +48,7 @@ class Scheduler(CronScheduler):
         super().__init__(connection)
         self.stopping = threading.Event()
         self._cron_jobs = [
-            PeriodicJob(queue_name, func=import_string(path), interval=seconds)
-            for path, seconds, queue_name in periodic_work()
+            PeriodicJob(queue.CHORES, func=function, interval=seconds) for function, seconds in periodic_work()
         ]
 
     def run(self) -> None:
@@ -76,8 +75,8 @@ class Scheduler(CronScheduler):
         self.stopping.set()
 
 
-def periodic_work() -> Iterator[tuple[str, int, str]]:
-    """Every app's `jobs.CRON`: (dotted function, seconds between two calls, queue)."""
+def periodic_work() -> Iterator[tuple[Callable[[], object], int]]:
+    """Every app's `jobs.CRON`: (function, seconds between two calls)."""
     for app in apps.get_app_configs():
         if app.module is not None and module_has_submodule(app.module, "jobs"):
             yield from getattr(importlib.import_module(f"{app.name}.jobs"), "CRON", ())
