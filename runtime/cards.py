@@ -11,11 +11,11 @@ from typing import Any
 from django.utils.timezone import now
 
 from releases.bundles import ToolManifest
-from runtime.messages import Message, ModelReply, ToolResult, UserText
+from runtime import evidence
+from runtime.messages import Message, ToolResult, UserText
 from runtime.policies.gating import Ask
 from runtime.turns import Turn
 
-LONGEST_QUOTE = 1200
 FIXED = frozenset({"target", "destination"})  # what an approver may not turn into something else
 ICONS = {"user": "message-square", "tool": "square-terminal", "model": "sparkles", "refused": "shield"}
 
@@ -36,10 +36,10 @@ def for_call(
         **_common(turn, manifest, arguments, sentence),
         "risk": ask.risk,
         "fields": [field(turn, manifest, name, value) for name, value in arguments.items()],
-        "rule": ask.rule,
+        "rule": ask.rule.removeprefix("rule:"),
         "rule_version": ask.version,
         "why": ask.reason,
-        "if_nobody_decides": "Then the run ends as expired and nothing is done.",
+        "if_nobody_decides": "If nobody decides in time, the run ends as expired and nothing is done.",
         "reversible": manifest.effect == "write" and not manifest.moves_money,
         "labels": {"approve": "Approve", "reject": "Reject"},
         "four_eyes": ask.four_eyes,
@@ -60,7 +60,7 @@ def for_settlement(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, A
             "The worker stopped while this call was under way, so nobody knows whether it happened. It is never "
             "repeated by itself. Look it up in the other system, then say."
         ),
-        "if_nobody_decides": "Then the run ends as expired, and the call stays marked as unknown.",
+        "if_nobody_decides": "If nobody says, the run ends as expired and the call stays marked as unknown.",
         "reversible": False,
         "labels": {"approve": "It happened", "reject": "It did not happen"},
         "due_at": now() + timedelta(days=3),
@@ -115,26 +115,10 @@ def _common(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], se
         "requested_by": row["started_by_id"],
         "amount_usd": _amount(manifest, arguments),
         "arguments": dict(arguments),
-        "evidence": _evidence(turn),
+        "evidence": evidence.blocks(turn.state.messages[turn.history :], row["principal_label"] or row["principal_id"]),
         "side": [_principal(turn)],
         "history": _history(turn),
     }
-
-
-def _evidence(turn: Turn) -> list[dict[str, Any]]:
-    """The user's words first, then what the agent read, newest last; all of it untrusted text."""
-    blocks: list[dict[str, Any]] = []
-    for message in turn.state.messages[turn.history :]:
-        if isinstance(message, UserText):
-            who = turn.row["principal_label"] or turn.row["principal_id"]
-            blocks.append({"kind": "quote", "title": "", "text": message.text[:LONGEST_QUOTE], "note": who, "url": ""})
-        elif isinstance(message, ToolResult) and not message.is_error:
-            text = message.content[:LONGEST_QUOTE]
-            blocks.append({"kind": "fact", "title": message.name, "text": text, "note": "from the tool", "url": ""})
-        elif isinstance(message, ModelReply) and message.text.strip():
-            text = message.text[:LONGEST_QUOTE]
-            blocks.append({"kind": "model", "title": "The agent wrote", "text": text, "note": "", "url": ""})
-    return blocks[:1] + blocks[1:][-6:]
 
 
 def _principal(turn: Turn) -> dict[str, Any]:

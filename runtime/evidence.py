@@ -1,0 +1,63 @@
+"""What an approver reads beside a proposed call: the user's words, passages, facts and the agent's own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runtime.messages import Message, ModelReply, ToolResult, UserText
+
+LONGEST_QUOTE = 1200
+MOST_BLOCKS = 8
+MOST_FACTS = 10
+
+
+def blocks(told: Sequence[Message], who: str) -> list[dict[str, Any]]:
+    """The user's words first, then the newest of what was read and said. All of it is untrusted text."""
+    found = [block for message in told for block in _of(message, who)]
+    return found[:1] + found[1:][-(MOST_BLOCKS - 1) :]
+
+
+def _of(message: Message, who: str) -> Iterable[dict[str, Any]]:
+    if isinstance(message, UserText):
+        return [_block("quote", who, message.text)]
+    if isinstance(message, ModelReply):
+        return [_block("model", "The agent wrote", message.text)] if message.text.strip() else []
+    if message.is_error:
+        return []
+    return _read(message)
+
+
+def _read(result: ToolResult) -> list[dict[str, Any]]:
+    """A tool's result: passages as such, an object as its plain fields, anything else as it is."""
+    try:
+        value = json.loads(result.content)
+    except ValueError:
+        value = result.content
+    if isinstance(value, Mapping) and isinstance(value.get("passages"), list):
+        return [
+            _block("passage", str(p.get("title", "")), str(p.get("text", "")), str(p.get("citation", "")))
+            for p in value["passages"][:3]
+            if isinstance(p, Mapping)
+        ]
+    if isinstance(value, Mapping):
+        return [_block("fact", result.name, "\n".join(_facts(value)), "what the tool answered")]
+    return [_block("fact", result.name, str(value), "what the tool answered")]
+
+
+def _facts(value: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, item in value.items():
+        label = str(name).replace("_", " ").capitalize()
+        if isinstance(item, list):
+            item = f"{len(item)} listed" if item and not isinstance(item[0], str) else ", ".join(map(str, item))
+        elif isinstance(item, Mapping):
+            item = ", ".join(str(part) for part in item.values() if not isinstance(part, Mapping | list))
+        if item not in (None, "", {}):
+            lines.append(f"{label}: {item}")
+    return lines[:MOST_FACTS]
+
+
+def _block(kind: str, title: str, text: str, note: str = "") -> dict[str, Any]:
+    return {"kind": kind, "title": title, "text": text[:LONGEST_QUOTE], "note": note, "url": ""}
