@@ -108,8 +108,13 @@ def pauses(work: Iterable[Span], total_ms: float) -> list[Span]:
 
 
 def axis(total_ms: float, shortened: Sequence[Span] = ()) -> Axis:
-    """An axis over the whole of `total_ms` in which the given pauses take a fixed width each."""
+    """An axis over the whole of `total_ms` in which the given pauses take a fixed width each.
+
+    Where nothing worked at all there is nothing to make room for, and no pause is shortened.
+    """
     total_ms = max(total_ms, 1.0)
+    if sum(pause.length_ms for pause in shortened) >= total_ms:
+        shortened = ()
     short_width = SHORT_WIDTHS.get(len(shortened), SHORT_WIDTH)
     work_ms = total_ms - sum(pause.length_ms for pause in shortened)
     work_width = 100.0 - short_width * len(shortened)
