@@ -142,7 +142,7 @@ def _cost(model: str, usage: Usage, recorded: RecordedReply) -> Cost:
     if recorded.cost_usd is not None:
         return Cost(recorded.cost_usd)
     for vendor in PRICED_BY if model else ():
-        found = prices.cost(ModelSpec(provider=vendor, name=model[:120]), usage, model)  # type: ignore[arg-type]
+        found = prices.cost(ModelSpec.model_validate({"provider": vendor, "name": model[:120]}), usage, model)
         if found.basis != "unpriced":
             return Cost(found.usd, "estimated")
     return Cost(basis="unpriced")

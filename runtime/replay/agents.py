@@ -10,7 +10,7 @@ from pathlib import Path
 
 from console.actors import Actor
 from releases import releases
-from releases.bundles import Budgets, Bundle, ModelSpec, ToolManifest, canonical
+from releases.bundles import Bundle, ToolManifest, canonical
 from releases.models import Release
 from runtime.replay import declared, jsonlines
 
@@ -18,9 +18,14 @@ NEUTRAL = "Answer as recorded. The instructions of the recorded conversations ar
 LONGEST_SLUG = 50
 LONGEST_INSTRUCTIONS = 100_000
 # Recorded turns are longer than live ones; what stops a runaway is the loop guard, which stays as strict as usual.
-BUDGETS = Budgets(
-    max_steps=1000, max_tool_calls=200, max_tokens=5_000_000, max_cost_usd="20", max_approvals=100, max_model_attempts=1
-)
+BUDGETS = {
+    "max_steps": 1000,
+    "max_tool_calls": 200,
+    "max_tokens": 5_000_000,
+    "max_cost_usd": "20",
+    "max_approvals": 100,
+    "max_model_attempts": 1,
+}
 
 
 def slug(domain: str) -> str:
@@ -34,14 +39,16 @@ def slug(domain: str) -> str:
 
 def bundle(tools: list[ToolManifest], instructions: str) -> Bundle:
     """The release content; its version label is made from it, so the same tools and instructions are one release."""
-    content = Bundle(
-        version="recorded",
-        model=ModelSpec(provider="replay", name="recorded"),
-        instructions=instructions or NEUTRAL,
-        tools=tools,
-        rules=declared.rules(tools),
-        budgets=BUDGETS,
-        approval_minutes=declared.DAY_MINUTES,
+    content = Bundle.model_validate(
+        {
+            "version": "recorded",
+            "model": {"provider": "replay", "name": "recorded"},
+            "instructions": instructions or NEUTRAL,
+            "tools": tools,
+            "rules": declared.rules(tools),
+            "budgets": BUDGETS,
+            "approval_minutes": declared.DAY_MINUTES,
+        }
     )
     mark = hashlib.sha256(canonical(content.model_dump(mode="json")).encode()).hexdigest()[:12]
     return content.model_copy(update={"version": f"recorded-{mark}"})

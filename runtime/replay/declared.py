@@ -100,17 +100,19 @@ def manifest(name: str, tool: Declared) -> ToolManifest:
     parameters = _closed(tool.shape.parameters)
     try:
         validator_for(parameters, default=jsonschema.Draft202012Validator).check_schema(parameters)
-        return ToolManifest(
-            name=name,
-            description=tool.shape.description[:4000],
-            parameters=parameters,
-            effect=effect,
-            # Answering from a recording changes nothing, so repeating it after a crash is harmless.
-            retry="read" if effect == "read" else "idempotent",
-            arguments={arg: CLASSES[kind] for arg, kind in tool.sensitive_args.items() if kind in CLASSES},
-            hands_off=tool.handoff,
-            moves_money=tool.moves_money,
-            title=name.replace("_", " ").capitalize()[:200],
+        return ToolManifest.model_validate(
+            {
+                "name": name,
+                "description": tool.shape.description[:4000],
+                "parameters": parameters,
+                "effect": effect,
+                # Answering from a recording changes nothing, so repeating it after a crash is harmless.
+                "retry": "read" if effect == "read" else "idempotent",
+                "arguments": {arg: CLASSES[kind] for arg, kind in tool.sensitive_args.items() if kind in CLASSES},
+                "hands_off": tool.handoff,
+                "moves_money": tool.moves_money,
+                "title": name.replace("_", " ").capitalize()[:200],
+            }
         )
     except jsonschema.SchemaError as wrong:
         raise BadTools(f"The schema of tool {name[:80]!r} is no JSON schema: {wrong.message[:200]}") from wrong
@@ -132,13 +134,15 @@ def _closed(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def rules(tools: list[ToolManifest]) -> list[Rule]:
     """Every call that writes asks a person."""
     return [
-        Rule(
-            id=RULE_ID,
-            tool=tool.name,
-            then="ask",
-            reason="A recorded conversation wants to change something.",
-            risk="high" if tool.effect == "destructive" or tool.moves_money else "medium",
-            due_minutes=DAY_MINUTES,
+        Rule.model_validate(
+            {
+                "id": RULE_ID,
+                "tool": tool.name,
+                "then": "ask",
+                "reason": "A recorded conversation wants to change something.",
+                "risk": "high" if tool.effect == "destructive" or tool.moves_money else "medium",
+                "due_minutes": DAY_MINUTES,
+            }
         )
         for tool in tools
         if tool.is_write

@@ -126,7 +126,8 @@ class Replaying:
             self.progress(self.tally)
 
     async def _script(self, job: Job) -> Script:
-        return await in_thread(lambda: turns.split(recordings.read_at(self.path, job.offset)))
+        script: Script = await in_thread(lambda: turns.split(recordings.read_at(self.path, job.offset)))
+        return script
 
     async def _replay(self, job: Job, agent: Agent) -> None:
         script = await self._script(job)
@@ -168,7 +169,8 @@ class Replaying:
             await self.engine.run_turn(run_id)
             state = await in_thread(_state, run_id)
             if state.status in FINAL or self.tally.interrupted:
-                return await in_thread(_ended, state)
+                ended: Ended = await in_thread(_ended, state)
+                return ended
             if state.status == RunStatus.WAITING and not await self._answer(state):
                 return Ended(RunStatus.WAITING, "", diverged=False)
             if state.seq != seq:

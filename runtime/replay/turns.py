@@ -134,7 +134,7 @@ def _sum(first: Any, second: Any) -> Any:
 
 
 def _reply(message: Message, calls: Sequence[RecordedCall]) -> RecordedReply:
-    usage = message.usage or RecordedUsage()
+    usage = message.usage or RecordedUsage.model_validate({})
     cached = min(usage.cached_tokens, usage.input_tokens or 0)
     return RecordedReply(
         message.content, tuple(calls), usage.input_tokens, cached, usage.output_tokens, message.cost_usd

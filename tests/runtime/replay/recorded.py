@@ -39,7 +39,7 @@ def declared(name: str, kind: str = "read", required: tuple[str, ...] = (), **la
 TOOLS = {
     "library": {
         "find_book": declared("find_book", required=("title",)),
-        "extend_loan": declared("extend_loan", "write", ("loan",), sensitive_args={"loan": "target"}),
+        "extend_loan": declared("extend_loan", "write", ("loan", "weeks"), sensitive_args={"loan": "target"}),
         "delete_account": declared("delete_account", "write", ("user",), destructive=True),
         "to_librarian": declared("to_librarian", "generic", ("summary",), handoff=True),
     }
@@ -53,14 +53,16 @@ LOOK_UP = (
 )
 EXTEND = (
     said("Extend my loan L7."),
-    answered(None, call("extend_loan", "c2", loan="L7")),
+    answered(None, call("extend_loan", "c2", loan="L7", weeks="2")),
     result('{"until": "2031-05-01"}', "c2"),
     answered("Your loan is extended to May 1."),
 )
 
 
 def write_file(path: Path, *rows: dict[str, Any] | str | bytes) -> Path:
-    lines = [row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode() for row in rows]
+    lines = [
+        row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode() for row in rows
+    ]
     path.write_bytes(b"\n".join(lines) + b"\n")
     return path
 

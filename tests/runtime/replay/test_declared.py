@@ -65,7 +65,10 @@ def test_every_write_asks_a_person_by_the_same_rule(tmp_path):
         ("[]", "Input should be a valid dictionary"),
         ('{"library": {"x": {}}}', "library.x.schema: Field required"),
         (json.dumps({"library": {"x": {"schema": {}}}}), "'x' says neither `write` nor a known `type`"),
-        (json.dumps({"library": {"x": {"schema": {}, "type": "magic"}}}), "'x' says neither `write` nor a known `type`"),
+        (
+            json.dumps({"library": {"x": {"schema": {}, "type": "magic"}}}),
+            "'x' says neither `write` nor a known `type`",
+        ),
         (json.dumps({"library": {"a b": declaring("a b")}}), "Tool 'a b' cannot be used: name"),
         (
             json.dumps({"library": {"x": {"schema": {"parameters": {"type": "thing"}}, "write": False}}}),
@@ -126,7 +129,9 @@ def test_a_remote_reference_in_a_schema_is_never_fetched():
 
 
 def test_domains_get_slugs_that_stay_apart():
-    slugs = [agents.slug(domain) for domain in ("retail", "Retail", "re tail", "re-tail", "", "日本", "x" * 90, "x" * 91)]
+    slugs = [
+        agents.slug(domain) for domain in ("retail", "Retail", "re tail", "re-tail", "", "日本", "x" * 90, "x" * 91)
+    ]
 
     assert slugs[0] == "replay-retail"
     assert len(set(slugs)) == len(slugs)

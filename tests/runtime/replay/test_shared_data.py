@@ -1,0 +1,44 @@
+"""A sample of real recorded conversations, where they lie beside the checkout. They are no part of the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+
+from runtime.models import Run
+from runtime.replay import recordings, turns
+from runtime.states import FINAL
+
+FOLDER = Path(settings.BASE_DIR).parent / "shared" / "data" / "conversations"
+FILE, TOOLS = FOLDER / "trajectories.jsonl", FOLDER / "tools.json"
+
+pytestmark = pytest.mark.skipif(not FILE.is_file(), reason=f"no recorded conversations at {FOLDER}")
+
+
+def test_every_call_of_the_real_recordings_is_bound_to_a_result():
+    for entry in recordings.read(FILE):
+        assert isinstance(entry, recordings.Entry), entry
+        script = turns.split(entry.conversation)
+
+        calls = [call for turn in script.turns for reply in turn.replies for call in reply.calls]
+        assert all(call.outcome is not None for call in calls)
+        assert script.stray_results == 0
+        spoken = sum(len(turn.replies) for turn in script.turns) + script.greetings
+        assert spoken == sum(message.role == "assistant" for message in entry.conversation.messages)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("domain", ["airline", "retail"])
+def test_real_conversations_run_to_truthful_ends(domain, capsys):
+    call_command("replay", str(FILE), tools=TOOLS, domain=domain, limit=4, approver="grant", json=True)
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["errors"] == []
+    assert Run.objects.exclude(status__in=FINAL).count() == 0
+    assert not Run.objects.filter(cause="").exists()
+    assert found["model_calls"] > 20
+    assert found["tool_calls"]["allowed"] > 5
