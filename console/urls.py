@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from django.urls import include, path, register_converter
-from django.utils.module_loading import import_string
 
 from console import audit_views, ids, queue_views, views
+from console.api import api
 
 register_converter(ids.converter("tok"), "tok")
 
@@ -26,25 +26,13 @@ pages = [
 urlpatterns = [
     path("", include((pages, "console"))),
     path("accounts/", include("allauth.account.urls")),
+    path("approvals/", include("approvals.urls")),
+    path("", include("releases.urls")),
+    path("", include("runtime.urls")),
+    path("", include("telemetry.urls")),
+    path("api/v1/", api.urls),
 ]
 
-
-# While the apps are being written, those without urls are left out.
-def _mount(prefix: str, module: str) -> None:
-    try:
-        urlpatterns.append(path(prefix, include(module)))
-    except (ImportError, RuntimeError):
-        pass
-
-
-_mount("approvals/", "approvals.urls")
-_mount("", "releases.urls")
-_mount("", "runtime.urls")
-_mount("", "telemetry.urls")
-try:
-    urlpatterns.append(path("api/v1/", import_string("console.api.api").urls))
-except ImportError:
-    pass
 handler400 = "console.views.bad_request"
 handler403 = "console.views.forbidden"
 handler404 = "console.views.not_found"
