@@ -1,4 +1,5 @@
-"""The scripted provider: a Python function answers instead of a model. No key, no network, no cost.
+"""The scripted provider: a Python function answers instead of a model. No key, no network, and no cost
+unless the release names a price.
 
 A script is a pure function of the request, so a restarted worker says the same again. It registers itself by name:
 
@@ -18,6 +19,7 @@ from dataclasses import replace
 from releases.bundles import canonical
 from runtime import messages, tools
 from runtime.messages import Reply, Usage
+from runtime.providers import prices
 from runtime.providers.base import ModelRequest, OnText, ProviderError
 
 Script = Callable[[ModelRequest], Reply]
@@ -55,9 +57,11 @@ class Scripted:
             await on_text(piece)
             if delay_s:
                 await asyncio.sleep(delay_s)
+        usage = count(request, answer)
         return replace(
             answer,
-            usage=count(request, answer),
+            usage=usage,
+            cost=prices.cost(request.model, usage, ""),
             model=f"Scripted {request.model.name}",
             stop_reason="tool_calls" if answer.calls else "stop",
         )

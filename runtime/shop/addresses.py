@@ -20,7 +20,7 @@ COUNTRIES = {
 }  # fmt: skip
 
 _START = re.compile(r"\b(?:to|is)\b:?|:", re.IGNORECASE)
-_END = re.compile(r"[\n;!?]|\.\s|\.$|\b(?:please|thanks|thank you|instead|and)\b", re.IGNORECASE)
+_END = re.compile(r"[\n;!?]|\.\s|\.$|\b(?:please|pls|plz|thanks|thank you|thx|instead|and|asap)\b", re.IGNORECASE)
 _POSTAL = r"(?=[A-Z0-9 -]*\d)[A-Z0-9][A-Z0-9 -]{1,11}[A-Z0-9]"
 _POSTAL_CITY = re.compile(
     r"^(?P<postal>(?=\S*\d)[A-Z0-9][A-Z0-9-]*(?: [A-Z0-9-]*\d[A-Z0-9-]*)?) (?P<city>[^\d,]{2,60})$", re.IGNORECASE
@@ -34,7 +34,7 @@ def find(text: str) -> dict[str, str]:
     """The parts that could be read: street, city, postal_code, country; a full address has all four."""
     tails = [text[found.end() :] for found in _START.finditer(text)] + [text]
     read = [_parse(tail) for tail in tails]
-    return max(read, key=len, default={})
+    return max(read, key=lambda parts: (len(parts), -len(parts.get("street", ""))))
 
 
 def _parse(tail: str) -> dict[str, str]:

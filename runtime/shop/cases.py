@@ -72,6 +72,7 @@ class FoundOrder:
     days_late: int
     days_since_delivery: int | None
     products: tuple[str, ...]
+    prices: tuple[Decimal | None, ...]  # of each product, times its quantity; as long as `products`
     row: Mapping[str, Any]
 
     def day(self, name: str) -> str:
@@ -133,8 +134,9 @@ def order(row: Any) -> FoundOrder | None:
     """An order out of a tool's result; None when the result is not one."""
     if not isinstance(row, Mapping) or not row.get("order_id"):
         return None
-    items = row["items"] if isinstance(row.get("items"), list) else []
-    names = [item.get("product") if isinstance(item, Mapping) else item for item in items]
+    listed = row["items"] if isinstance(row.get("items"), list) else []
+    items = [item if isinstance(item, Mapping) else {"product": item} for item in listed]
+    items = [item for item in items if item.get("product")]
     return FoundOrder(
         id=str(row["order_id"]),
         status=str(row.get("status") or ""),
@@ -143,7 +145,8 @@ def order(row: Any) -> FoundOrder | None:
         refundable_usd=money(row.get("refundable_usd")),
         days_late=_whole(row.get("days_late")) or 0,
         days_since_delivery=_whole(row.get("days_since_delivery")),
-        products=tuple(str(name) for name in names if name),
+        products=tuple(str(item["product"]) for item in items),
+        prices=tuple(_line_price(item) for item in items),
         row=row,
     )
 
@@ -186,6 +189,11 @@ def _outcome(result: ToolResult) -> Outcome:
 
 def _argument(done: Done, name: str) -> Any:
     return done.call.arguments.get(name) if isinstance(done.call.arguments, dict) else None
+
+
+def _line_price(item: Mapping[str, Any]) -> Decimal | None:
+    price, quantity = money(item.get("unit_price_usd")), _whole(item.get("quantity"))
+    return price * quantity if price is not None and quantity is not None and 0 < quantity < 1000 else None
 
 
 def _whole(value: Any) -> int | None:

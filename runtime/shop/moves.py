@@ -50,7 +50,7 @@ def failed(case: Case, done: Done, doing: str) -> Move:
     match done.outcome:
         case Outcome.REJECTED:
             decided = f"A colleague looked at {doing} and decided against it: {_sentence(done.why)}"
-            return Say(f"{decided} {answers.OFFER_PERSON}")
+            return Say(f"{decided} {answers.OFFER_PERSON}{answers.also(case.wish.also)}")
         case Outcome.SWITCHED_OFF:
             sorry = switched_off(doing)
             return refuse(case, f"{done.call.name} is switched off: {_sentence(done.why)}", sorry)
@@ -121,9 +121,9 @@ def _choose(case: Case) -> str | Move:
 def _point(case: Case, known: list[FoundOrder]) -> str | None:
     if case.wish.wants_other:
         known = [order for order in known if order.id not in case.discussed[:1]]
-    named = _named(case, known)
-    if named:
-        return named
+    meant = _named(case, known)
+    if meant:
+        return meant
     if len(known) == 1:
         return known[0].id
     underway = [order for order in known if order.status in ("placed", "packed", "shipped")]
@@ -135,16 +135,20 @@ def _point(case: Case, known: list[FoundOrder]) -> str | None:
 
 def _named(case: Case, known: list[FoundOrder]) -> str | None:
     """The one order with a product that the message names."""
-    words = set(re.findall(r"[a-z]{4,}", wishes.clean(case.text)))
-    words |= {word.removesuffix("s") for word in words}
-    scores = {order.id: len(words & _product_words(order)) for order in known}
-    best = max(scores.values(), default=0)
-    top = [key for key, score in scores.items() if score == best]
-    return top[0] if best and len(top) == 1 else None
+    found = named(case.text, [" ".join(order.products) for order in known])
+    return known[found].id if found is not None else None
 
 
-def _product_words(order: FoundOrder) -> set[str]:
-    words = set(re.findall(r"[a-z]{4,}", wishes.clean(" ".join(order.products))))
+def named(text: str, products: list[str]) -> int | None:
+    """Which of these names a text speaks of; None when none or several fit as well."""
+    said = _words(text)
+    scores = [len(said & _words(product)) for product in products]
+    best = max(scores, default=0)
+    return scores.index(best) if best and scores.count(best) == 1 else None
+
+
+def _words(text: str) -> set[str]:
+    words = set(re.findall(r"[a-z]{4,}", wishes.clean(text)))
     return words | {word.removesuffix("s") for word in words}
 
 

@@ -25,6 +25,8 @@ FORBIDDEN = {
         r"\b(list|names?|e-?mails?|data|addresses|phone numbers?) (of|for) (all|every|other|the) ?(your )?(other )?"
         r"customers?\b",
         r"\b(what|which) (did|has|have) .{1,30}\b(ordered|order|bought|buy)\b(?<!i ordered)(?<!i order)",
+        r"\b(orders?|address|e-?mails?|phone( number)?|data) (of|from) (another|other|some|any|my) "
+        r"(customers?|person|people|users?|neighbou?r|friend|ex|wife|husband|boss)\b",
         r"\b(somebody|someone) else'?s?\b.{0,25}\b(orders?|address|e-?mail|data|account)\b",
     ),
     "account": any_of(

@@ -52,7 +52,7 @@ def _propose(case: Case, order: FoundOrder) -> Move:
         return against
     if "issue_refund" not in case.tools:
         return moves.hand_off(case, f"A refund for order {order.id} is due, and this agent cannot pay it.")
-    amount = _amount(case, order.refundable_usd)
+    amount = _amount(case, order, order.refundable_usd)
     grounds = "late" if order.status == "shipped" else case.wish.grounds
     arguments = {"order_id": order.id, "amount": f"{amount:.2f}", "reason": REASONS[grounds]}
     return Do("issue_refund", arguments, f"I request a refund of {usd(amount)} for order {order.id}.")
@@ -100,11 +100,15 @@ def _not_yet(order: FoundOrder) -> str:
     return "Once it has arrived you can still send it back; I have not refunded anything now."
 
 
-def _amount(case: Case, refundable: Decimal) -> Decimal:
-    """What was asked for, at most what is left; all of it when no amount was named."""
-    if case.wish.wants_half and case.wish.amount is None:
-        return max((refundable / 2).quantize(Decimal("0.01"), ROUND_DOWN), Decimal("0.01"))
-    return min(case.wish.amount or refundable, refundable)
+def _amount(case: Case, order: FoundOrder, refundable: Decimal) -> Decimal:
+    """What was asked for, else the price of the product that was named, else all; at most what is left."""
+    wanted = case.wish.amount or refundable
+    if case.wish.amount is None:
+        meant = moves.named(case.text, list(order.products)) if len(order.products) > 1 else None
+        wanted = (order.prices[meant] if meant is not None else None) or refundable
+        if case.wish.wants_half:
+            wanted = max((wanted / 2).quantize(Decimal("0.01"), ROUND_DOWN), Decimal("0.01"))
+    return min(wanted, refundable)
 
 
 def _tell(case: Case, order: FoundOrder, done: Done, paid: Decimal) -> Move:

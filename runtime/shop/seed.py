@@ -147,34 +147,36 @@ def _add_order(
 
 
 def _age(order: Order, age: int, draw: random.Random) -> None:
-    """Set status and dates of an order placed `age` days ago."""
+    """Set status and dates of an order placed `age` days ago; none of them lies after today's first minute."""
     placed = order.placed_at
     if age <= 1:
-        order.status = draw.choices((OrderStatus.PLACED, OrderStatus.PACKED), (3, 2))[0]
-    elif draw.random() < 0.04:
+        order.status = draw.choice((OrderStatus.PLACED, OrderStatus.PACKED)) if age else OrderStatus.PLACED
+        order.packed_at = placed + timedelta(minutes=59) if order.status == OrderStatus.PACKED else None
+        return
+    if draw.random() < 0.04:
         order.status = OrderStatus.CANCELLED
         order.cancelled_at = placed + timedelta(hours=draw.randint(1, 20))
         return
-    else:
-        takes = draw.randint(3, 8) if draw.random() < 0.95 else draw.randint(9, 24)
-        order.status = OrderStatus.DELIVERED if takes < age else OrderStatus.SHIPPED
-        order.shipped_at = placed + timedelta(hours=draw.randint(18, 40))
-        order.carrier = draw.choice(CARRIERS)
-        order.tracking = f"{order.carrier[:2].upper()}{draw.randint(10**9, 10**10 - 1)}"
-        if order.status == OrderStatus.DELIVERED:
-            order.delivered_at = placed + timedelta(days=takes, hours=draw.randint(0, 5))
-            if age - takes > 16 and draw.random() < 0.05:
-                order.status = OrderStatus.RETURNED
-                order.returned_at = order.delivered_at + timedelta(days=draw.randint(2, 15))
-    if order.status != OrderStatus.PLACED:
-        order.packed_at = placed + timedelta(hours=draw.randint(2, 16))
+    takes = draw.randint(3, 8) if draw.random() < 0.95 else draw.randint(9, 24)
+    order.status = OrderStatus.DELIVERED if takes < age else OrderStatus.SHIPPED
+    order.packed_at = placed + timedelta(hours=draw.randint(2, 16))
+    order.shipped_at = placed + timedelta(hours=draw.randint(18, 24 if age == 2 else 40))
+    order.carrier = draw.choice(CARRIERS)
+    order.tracking = f"{order.carrier[:2].upper()}{draw.randint(10**9, 10**10 - 1)}"
+    if order.status == OrderStatus.DELIVERED:
+        order.delivered_at = datetime.combine(
+            placed.date() + timedelta(days=takes), time(draw.randint(16, 19), draw.randint(0, 59)), UTC
+        )
+        if age - takes > 16 and draw.random() < 0.05:
+            order.status = OrderStatus.RETURNED
+            order.returned_at = order.delivered_at + timedelta(days=draw.randint(2, 15))
 
 
 def _add_story(
     shop: Shop, story: stories.Story, customer: Customer, prices: dict[str, Decimal], today: date
 ) -> None:
     def at(days: int | None) -> datetime | None:
-        return None if days is None else datetime.combine(today - timedelta(days=days), time(9, 30), UTC)
+        return None if days is None else datetime.combine(today - timedelta(days=days), time(9 if days else 0), UTC)
 
     placed = at(story.placed)
     assert placed is not None
@@ -229,9 +231,9 @@ def _many(draw: random.Random) -> int:
 
 
 def _moment(draw: random.Random, today: date, days_ago: int) -> datetime:
-    """A moment of that day; of today's, one that has passed at any time of the day."""
-    hour = 0 if days_ago == 0 else draw.randint(6, 22)
-    return datetime.combine(today - timedelta(days=days_ago), time(hour, draw.randint(0, 59)), UTC)
+    """A moment of that day; of today its first, which has passed at any time of the day."""
+    moment = time(draw.randint(6, 22), draw.randint(0, 59)) if days_ago else time(0, 0)
+    return datetime.combine(today - timedelta(days=days_ago), moment, UTC)
 
 
 def _email(name: str, key: str) -> str:
