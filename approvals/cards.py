@@ -13,7 +13,7 @@ from approvals import forms, inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.policies import deciding
 from approvals.states import OPEN, ApprovalStatus, Verdict
-from console import words
+from console import redact, words
 from console.actors import Actor
 
 RISK_BADGES = {
@@ -102,7 +102,7 @@ def card(
     errors: Mapping[str, str] | None = None,
 ) -> Card:
     """`posted` and `errors` bring back what somebody typed when the server did not take it."""
-    decision = request.decisions.first()
+    decision = _decision(request, by)
     right = requests.right(request, by=by)
     may_ever = by.may("approvals.decide", agent=request.agent) and by.is_person
     is_held = request.claimed_until is not None and request.claimed_until > now() and request.claimed_by is not None
@@ -125,6 +125,13 @@ def card(
         stopped_by=_stopped_by(request),
         similar=_similar(request),
     )
+
+
+def _decision(request: ApprovalRequest, by: Actor) -> Decision | None:
+    decision = request.decisions.first()
+    if decision and not by.may("approvals.decide", agent=request.agent):
+        decision.edits, decision.reason = redact.personal(decision.edits), redact.personal(decision.reason)
+    return decision
 
 
 def is_long(text: str) -> bool:

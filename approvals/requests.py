@@ -114,7 +114,7 @@ def right(request: ApprovalRequest, *, by: Actor) -> deciding.MayDecide | decidi
     """Whether this actor may answer now and, if not, why: what stands beside the buttons."""
     if not by.may("approvals.decide", agent=request.agent):
         return deciding.MayNot(f"Your role may not decide requests of {request.agent_name}. Ask a colleague who may.")
-    return deciding.decide_right(_question(request), by=_person(by.id), version=None, now=now())
+    return deciding.decide_right(_question(request), by=_person_of(by), version=None, now=now())
 
 
 def expire_due(moment: datetime | None = None) -> int:
@@ -225,7 +225,7 @@ def _visible(request_id: UUID, by: Actor, permission: str) -> ApprovalRequest:
 
 
 def _guard(request: ApprovalRequest, by: Actor, version: int | None) -> None:
-    answer = deciding.decide_right(_question(request), by=_person(by.id), version=version, now=now())
+    answer = deciding.decide_right(_question(request), by=_person_of(by), version=version, now=now())
     if isinstance(answer, deciding.MayDecide):
         return
     if not answer.stale:
@@ -238,13 +238,17 @@ def _question(request: ApprovalRequest) -> deciding.Question:
     return deciding.Question(
         status=ApprovalStatus(request.status),
         due_at=request.due_at,
-        requested_by=_person(request.requested_by),
+        requested_by=_person(request.requested_by) if request.four_eyes else request.requested_by,
         requested_for=_person(request.requested_for),
         four_eyes=request.four_eyes,
         version=request.version,
         claimed_by=str(request.claimed_by_id) if request.claimed_by_id else None,
         claimed_until=request.claimed_until,
     )
+
+
+def _person_of(by: Actor) -> str:
+    return _person(by.id) if by.kind == "token" else by.id
 
 
 def _person(actor_id: str) -> str:

@@ -112,7 +112,8 @@ def _page(
     problem: problems.Problem | None = None,
 ) -> HttpResponse:
     errors = problem.extra.get("errors", {}) if problem else {}
-    card = cards.card(approval, by=request.actor, posted=posted, errors=errors) if approval else None
+    seen = inbox.masked(approval, request.actor) if approval else None
+    card = cards.card(seen, by=request.actor, posted=posted, errors=errors) if seen else None
     shown = _version(request.GET, "shown")
     context = {
         **_left(request, filters, listing, approval.public_id if approval else ""),

@@ -37,7 +37,7 @@ class ReleaseForm(forms.Form):
             if not text.strip():
                 raise problems.Invalid("Paste a bundle or choose a file.", errors={"bundle": "Nothing was sent."})
             return text
-        if upload.size > LARGEST_BUNDLE:
+        if (upload.size or 0) > LARGEST_BUNDLE:
             raise problems.Invalid(
                 f"The file has {upload.size:,} bytes; at most {LARGEST_BUNDLE:,} are taken.",
                 errors={"file": "Too large."},

@@ -44,8 +44,8 @@ def _instructions(before: Bundle, after: Bundle) -> Iterator[Change]:
 
 
 def _models(before: Bundle, after: Bundle) -> Iterator[Change]:
-    yield from _model("model", before.model, after.model)
-    yield from _model("fallback model", before.fallback_model, after.fallback_model)
+    yield from _model("Main model", before.model, after.model)
+    yield from _model("Fallback model", before.fallback_model, after.fallback_model)
 
 
 def _model(label: str, before: ModelSpec | None, after: ModelSpec | None) -> Iterator[Change]:
@@ -94,7 +94,7 @@ def _short(value: Any) -> str:
 def _values(area: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Change]:
     for label in before:
         if before[label] != after[label]:
-            yield Change(area, "changed", label, before[label], after[label])
+            yield Change(area, "changed", f"{label[:1].upper()}{label[1:]}", before[label], after[label])
 
 
 def _rollback(bundle: Bundle) -> dict[str, str]:

@@ -44,10 +44,10 @@ BUDGETS = {
 
 
 def model(spec: ModelSpec) -> str:
-    """`gpt-5 of openai, temperature 0`."""
+    """`gpt-5 (openai), temperature 0`."""
     where = f" at {spec.base_url}" if spec.base_url else ""
     knobs = "".join(f", {name} {value(setting)}" for name, setting in sorted(spec.parameters.items()))
-    return f"{spec.name} of {spec.provider}{where}{knobs}"
+    return f"{spec.name} ({spec.provider}{where}){knobs}"
 
 
 def budgets(limits: Budgets) -> list[tuple[str, str]]:

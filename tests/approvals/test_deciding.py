@@ -66,8 +66,6 @@ def test_may_not_decide_and_says_why(changes, by, version, stale, word):
 
 
 def test_a_frozen_request_stays_undecidable_even_for_whoever_holds_it():
-    held = replace(
-        QUESTION, status=ApprovalStatus.FROZEN, claimed_by="mara", claimed_until=NOON + timedelta(minutes=1)
-    )
+    held = replace(QUESTION, status=ApprovalStatus.FROZEN, claimed_by="mara", claimed_until=NOON + timedelta(minutes=1))
 
     assert isinstance(deciding.decide_right(held, by="mara", version=3, now=NOON), deciding.MayNot)
