@@ -57,12 +57,13 @@ class StartForm(forms.Form):
         }
 
     def refuse(self, problem: problems.Problem) -> None:
-        """Show what the verb said beside the fields it is about."""
+        """Show what the verb said beside the fields it is about, or above them all."""
         errors: Mapping[str, str] = problem.extra.get("errors") or {}
-        for name, sentence in errors.items():
-            name = NAMES_OF_VERB.get(name, name.removeprefix("budgets."))
-            self.add_error(name if name in self.fields else None, sentence)
-        if not errors or all(name not in self.fields for name in self.errors):
+        names = {NAMES_OF_VERB.get(name, name.removeprefix("budgets.")): text for name, text in errors.items()}
+        for name, sentence in names.items():
+            if name in self.fields:
+                self.add_error(name, sentence)
+        if not self.errors:
             self.add_error(None, problem.detail)
 
     @property

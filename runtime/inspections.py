@@ -99,7 +99,7 @@ def build(run: Run, step: Step, part: str, shown: Shown) -> Inspection:
     elif part == "output":
         found.value = result
     else:
-        found.value = _raw(step, given, result)
+        found.value = _raw(step, given, result, shown)
     return found
 
 
@@ -283,12 +283,13 @@ def _present(label: str, value: Any, css: str = "") -> list[Fact]:
     return [] if value in (None, "", 0) else [Fact(label, str(value), css)]
 
 
-def _raw(step: Step, given: Any, result: Any) -> dict[str, Any]:
+def _raw(step: Step, given: Any, result: Any, shown: Shown) -> dict[str, Any]:
     names = [
         *("seq", "done_seq", "fence", "kind", "name", "status", "verdict", "rule", "summary", "error", "attempt"),
         *("call_id", "idempotency_key", "input_tokens", "cached_tokens", "output_tokens", "cost_basis"),
     ]
     row = {"id": step.public_id, **{name: getattr(step, name) for name in names}}
+    row["summary"] = shown(step.summary)
     row["cost_usd"] = str(step.cost_usd)
     row["started_at"] = step.started_at.isoformat()
     row["finished_at"] = step.finished_at.isoformat() if step.finished_at else None

@@ -154,6 +154,7 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
         "badge": labels.run(run.status),
         "cause": labels.cause(run.cause) if run.cause and run.cause != "answered" else "",
         "detail": shown(run.cause_detail),
+        "cancel_reason": shown(run.cancel_reason),
         "figures": traces.figures(run, counted, now),
         "counted": counted,
         "touched": traces.touched(run, shown) if counted["switched"] else [],
