@@ -163,9 +163,12 @@ def test_a_slow_search_is_ended_with_a_way_out(monkeypatch):
     monkeypatch.setattr(run_lists, "SEARCH_MS", 50)
     chosen = run_lists.filters(QueryDict("q=refund"), NOW)
 
-    with pytest.raises(problems.Problem, match="Narrow it"), run_lists.patience(chosen):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_sleep(5)")
+    with (
+        pytest.raises(problems.Problem, match="Narrow it"),
+        run_lists.patience(chosen),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT pg_sleep(5)")
 
 
 def test_a_preset_is_on_when_the_address_asks_for_exactly_it():

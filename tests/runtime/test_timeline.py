@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.policies import timeline
@@ -79,7 +81,7 @@ def test_labels_never_touch():
     shown = [tick for tick in timeline.ticks(axis) if tick.label]
 
     boxes = sorted(timeline._box(tick.x, tick.anchor, len(tick.label) * timeline.LETTER_WIDTH) for tick in shown)
-    assert all(right <= left for (_, right), (left, _) in zip(boxes, boxes[1:], strict=False))
+    assert all(right <= left for (_, right), (left, _) in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,7 @@ def test_a_label_uses_as_few_letters_as_it_needs(moment_ms, text):
 spans = st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**6)), max_size=30)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(spans, st.integers(1, 10**7))
 def test_whatever_the_steps_the_axis_keeps_their_order_and_its_borders(starts, total):
     work = [Span(start, min(start + length, total)) for start, length in starts if start < total]
