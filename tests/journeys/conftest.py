@@ -19,7 +19,8 @@ import psycopg
 import pytest
 import redis
 from axe_playwright_python.sync_playwright import Axe
-from django.conf import settings
+from django.conf import global_settings, settings
+from django.contrib.auth import hashers
 from django.db import connection
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from psycopg import sql
@@ -49,6 +50,14 @@ REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", event => console.error(
     `CSP violation: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`))
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def passwords_as_in_production() -> None:
+    """The web process knows only Django's own hashers; an account made here must be able to sign in there."""
+    settings.PASSWORD_HASHERS = global_settings.PASSWORD_HASHERS
+    hashers.get_hashers.cache_clear()
+    hashers.get_hashers_by_algorithm.cache_clear()
 
 
 def browser_program() -> str | None:
