@@ -191,13 +191,14 @@ def test_a_killed_server_comes_back_at_the_same_address(up, name, program):
 
 def test_ctrl_c_stops_everything_in_order_and_exits_cleanly(up):
     assert eventually(up.is_ready)
-    pids, position = up.pids(), len(up.said)
+    pids = up.pids()
 
     up.process.send_signal(signal.SIGINT)
-    said = up.end()[position:]
+    said = up.end()
 
     assert up.process.returncode == 0, said
-    assert "Traceback" not in said
+    # A child whose database was killed under it may have complained; the supervisor itself never does.
+    assert not re.search(r"^(up +\| )?Traceback", said, re.MULTILINE)
     assert said.rstrip().endswith("stopped")
     assert said.index("database system is shut down") > said.rindex("Valkey is now ready to exit")
     assert are_gone(pids)
