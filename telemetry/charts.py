@@ -20,7 +20,8 @@ OUTCOMES = (
     ("failed", "Failed", "var(--bad)", "x"),
     ("cancelled", "Cancelled", "var(--line-strong)", "."),
 )
-SUCCESS_LINE_NEEDS = 5  # runs in a slot; below that its share jumps about
+PATTERN = {"fillmode": "overlay", "fgcolor": "var(--surface)", "size": 6, "solidity": 0.2}
+SUCCESS_LINE_NEEDS = figures.ENOUGH_PER_POINT
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,16 @@ def figure(period: Period, slots: Sequence[Counted]) -> dict[str, Any]:
     at = [moment.strftime("%Y-%m-%d %H:%M") for moment in period.slots]
     bars = [
         {
-            "type": "bar", "name": label, "x": at, "y": [getattr(slot, name) for slot in slots],
-            "marker": {"color": color, "pattern": {"shape": shape, "size": 5, "solidity": 0.25}},
+            "type": "bar",
+            "name": label,
+            "x": at,
+            "y": [getattr(slot, name) for slot in slots],
+            "marker": {"color": color, "opacity": 1 if shape else 0.7, "pattern": {**PATTERN, "shape": shape}},
             "hovertemplate": "%{y}",
         }
         for name, label, color, shape in OUTCOMES
         if any(getattr(slot, name) for slot in slots)
-    ]  # fmt: skip
+    ]
     shares = [_success(slot) if slot.judged >= SUCCESS_LINE_NEEDS else None for slot in slots]
     line = {
         "type": "scatter", "mode": "lines+markers", "name": "Success, right scale", "yaxis": "y2", "x": at,
@@ -64,11 +68,13 @@ def _layout(period: Period) -> dict[str, Any]:
     return {
         "barmode": "stack",
         "bargap": 0.25,
+        "legend": {"orientation": "h", "y": -0.2, "traceorder": "normal"},
         "margin": {"l": 44, "r": 48, "t": 8, "b": 48},
         "xaxis": {"type": "date", "tickformat": "%b %-d" if period.slot.days else "%H:%M\n%b %-d", "nticks": 8},
         "yaxis": {"rangemode": "tozero", "tickformat": ",d", "nticks": 5},
         "yaxis2": {
-            "overlaying": "y", "side": "right", "range": [0, 105], "tickvals": [0, 50, 100], "ticksuffix": "%",
+            "overlaying": "y", "side": "right", "range": [0, 105],
+            "tickvals": [0, 50, 100], "ticktext": ["0%", "50%", "100%"],
             "showgrid": False, "zeroline": False, "fixedrange": True,
         },
     }  # fmt: skip

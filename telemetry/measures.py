@@ -124,7 +124,9 @@ def tile(measure: Measure, slots: Sequence[Counted], whole: Counted, before: Cou
         runs_before=measure.population(before),
         is_share=measure.unit == Unit.SHARE,
     )
-    trend = figures.decide_trend([measure.value(slot) if measure.population(slot) else None for slot in slots])
+    trend = figures.decide_trend(
+        [measure.value(slot) if measure.population(slot) >= figures.ENOUGH_PER_POINT else None for slot in slots]
+    )
     return Tile(
         key=measure.key,
         label=measure.label,

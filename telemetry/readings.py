@@ -58,7 +58,8 @@ class Counted:
 
 
 NUMBERS = [one.name for one in fields(Counted) if one.name not in {"working", "parked"}]
-TOOL_NUMBERS = ("tool_calls", "tool_errors")
+TOOL_NUMBERS = ["tool_calls", "tool_errors"]
+RUN_NUMBERS = [name for name in NUMBERS if name not in TOOL_NUMBERS]
 BEFORE = -1
 
 
@@ -106,7 +107,7 @@ def by_slot(period: Period, scope: Scope) -> tuple[list[Counted], Counted]:
     """One reading for each slot of the period, and one for the whole stretch before it."""
     found = {number: Counted() for number in range(BEFORE, len(period.slots))}
     for dimension, slot, *sums in _rows(SLOTS_SQL, scope.parameters(period)):
-        wanted = TOOL_NUMBERS if dimension == Dimension.TOOL else NUMBERS
+        wanted = TOOL_NUMBERS if dimension == Dimension.TOOL else RUN_NUMBERS
         _take(found[slot], dict(zip(NUMBERS, sums, strict=True)), wanted)
     for slot, which, bucket, count in _rows(SLOT_BUCKETS_SQL, scope.parameters(period)):
         getattr(found[slot], which)[bucket] = int(count)

@@ -9,6 +9,7 @@ ENOUGH_TO_COMPARE = 20  # runs in each of the two periods
 ENOUGH_FOR_MEDIAN = 5
 ENOUGH_FOR_P95 = 20
 ENOUGH_POINTS = 4  # a line through three points is a story, not a trend
+ENOUGH_PER_POINT = 5  # runs behind one point of a line
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,7 @@ def decide_change(
 
 
 def decide_trend(points: Sequence[float | None]) -> Sequence[float | None] | NotEnough:
+    """A line needs four points, and points in at least half of the time that it covers."""
     known = sum(point is not None for point in points)
-    return points if known >= ENOUGH_POINTS else NotEnough("Not enough data for a trend")
+    is_enough = known >= max(ENOUGH_POINTS, len(points) / 2)
+    return points if is_enough else NotEnough("Not enough data for a trend")

@@ -31,6 +31,10 @@ class Period:
         return [self.start + number * self.slot for number in range(count)]
 
     @property
+    def title(self) -> str:
+        return self.label if self.key == TODAY else f"Last {self.label}"
+
+    @property
     def slot_label(self) -> str:
         hours = self.slot // HOUR
         return "day" if hours == 24 else "hour" if hours == 1 else f"{hours} h"
