@@ -246,7 +246,7 @@ async def _finish(engine: Engine, turn: Turn, manifest: ToolManifest, entry: Ent
 
 
 def _succeeded(manifest: ToolManifest, entry: Entry, value: Any) -> Finished:
-    kept = toolbox.output(manifest, value)
+    kept = toolbox.output(manifest, value, str(entry.input["arguments"].get("reason", "")))
     return Finished(
         UUID(entry.id), StepStatus.DONE, datetime.now(UTC), summary=toolbox.phrase(manifest, kept), output=kept
     )

@@ -77,8 +77,11 @@ def digest(tool: str, arguments: Mapping[str, Any], release_digest: str) -> str:
     return hashlib.sha256(canonical([tool, arguments, release_digest]).encode()).hexdigest()
 
 
-def output(manifest: ToolManifest, value: Any) -> dict[str, Any]:
-    """The payload of a finished call: the JSON result, the text for the model, and how it ends the run, if it does."""
+def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, Any]:
+    """The payload of a finished call: the JSON result, the text for the model, and how it ends the run, if it does.
+
+    `reason` is what the agent gave for handing off or declining.
+    """
     plain = to_jsonable_python(value, inf_nan_mode="strings", serialize_unknown=True)
     content = plain if isinstance(plain, str) else canonical(plain)
     kept: dict[str, Any] = {"result": plain}
@@ -88,9 +91,9 @@ def output(manifest: ToolManifest, value: Any) -> dict[str, Any]:
         kept = {"cut": {"bytes": len(content), "sha256": whole}, "result": content}
     kept["content"] = content
     if manifest.hands_off:
-        kept["ends"], kept["detail"] = RunStatus.ESCALATED, "Handed off to a person."
+        kept["ends"], kept["detail"] = RunStatus.ESCALATED, reason or "Handed off to a person."
     if manifest.declines:
-        kept["ends"], kept["detail"] = RunStatus.REFUSED, "The agent declined."
+        kept["ends"], kept["detail"] = RunStatus.REFUSED, reason or "The agent declined."
     return kept
 
 
