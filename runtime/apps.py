@@ -9,7 +9,8 @@ class RuntimeConfig(AppConfig):
     name = "runtime"
 
     def ready(self) -> None:
-        from runtime import calls, runs
+        from releases import acknowledgements
+        from runtime import calls, runs, workers
 
         starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
         roles.declare("runs.read", EVERYONE, "see runs")
@@ -18,6 +19,7 @@ class RuntimeConfig(AppConfig):
         roles.declare("runs.personal", starters, "see personal data in runs")
         live.topic("runs", lambda actor, _: actor.may("runs.read"))
         live.topic("run", runs.may_listen)
+        acknowledgements.register(workers.acknowledged)
         subjects.register(calls.SUBJECT, calls.CallHandler())
         subjects.register(calls.SETTLEMENT, calls.SettlementHandler())
         shell.register(
