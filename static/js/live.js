@@ -16,6 +16,7 @@ const SESSION_ENDED = 4401;
 const WORDS = { live: "Live", reconnecting: "Reconnecting", polling: "Updating every 20 s", offline: "Offline" };
 
 let socket = null;
+let retry = 0;
 let failures = 0;
 let told = "";
 let hadGap = false;
@@ -61,8 +62,10 @@ function show(next) {
   for (const indicator of document.querySelectorAll("[data-live]")) paint(indicator);
   const isOffline = state === "offline";
   for (const banner of document.querySelectorAll("[data-offline]")) banner.hidden = !isOffline;
-  for (const button of document.querySelectorAll("[data-decides]")) {
-    button.toggleAttribute("disabled", isOffline);
+  // Only what we switch off is switched on again: a button may be off for reasons of its own.
+  for (const button of document.querySelectorAll(isOffline ? "[data-decides]:enabled" : "[data-decides][data-held]")) {
+    button.disabled = isOffline;
+    button.toggleAttribute("data-held", isOffline);
     button.title = isOffline ? "You are offline, so this cannot be sent." : "";
   }
 }
@@ -82,8 +85,10 @@ function tell() {
 }
 
 function connect() {
+  clearTimeout(retry);
+  retry = 0;
   if (!navigator.onLine) return show("offline");
-  if (topics().size === 0) return;
+  if (socket || topics().size === 0) return;
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live/`);
   socket.onopen = () => {
     failures = 0;
@@ -101,7 +106,7 @@ function connect() {
     if (event.code === SESSION_ENDED) return location.reload();
     failures += 1;
     show(!navigator.onLine ? "offline" : failures > 2 ? "polling" : "reconnecting");
-    setTimeout(connect, Math.random() * Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures));
+    retry = setTimeout(connect, Math.random() * Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures));
   };
 }
 
@@ -117,12 +122,18 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("offline", () => show("offline"));
 addEventListener("online", () => {
+  // A socket that was open when the network left may look open for minutes: start over.
+  if (socket) {
+    socket.onclose = null;
+    socket.close();
+    socket = null;
+  }
   show("reconnecting");
-  if (!socket) connect();
-  fireAll();
+  connect();
 });
 document.body.addEventListener("htmx:load", (event) => {
-  tell();
+  if (socket) tell();
+  else if (!retry) connect();
   for (const indicator of event.target.querySelectorAll?.("[data-live]") ?? []) if (state) paint(indicator);
 });
 
