@@ -74,8 +74,8 @@ class ApprovalFilters(envelope.Filters):
 class Decide(envelope.Body):
     verdict: Verdict
     reason: str = Field("", max_length=requests.LONGEST_REASON, description="Required to reject; the agent receives it")
-    edits: dict[str, Any] = Field({}, description="Argument to its new value; only with approve")
-    version: int | None = Field(None, ge=1, description="`version` of the request you read; refused if it changed")
+    edits: dict[str, Any] = Field({}, description="Argument to its new value; only when approving")
+    version: int | None = Field(None, ge=1, description="version of the request you read; refused if it changed")
 
 
 @router.get("/approvals", auth=Token("approvals.read"), response=envelope.Page[ApprovalLine])

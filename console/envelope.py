@@ -87,7 +87,7 @@ class Body(Schema):
 class Filters(Schema):
     """The query of a list. Unknown parameters are refused, so that a typo does not select everything."""
 
-    cursor: str = Field("", max_length=80, description="`next_cursor` of the page before")
+    cursor: str = Field("", max_length=80, description="next_cursor of the page before")
     limit: int = Field(50, ge=1, le=LARGEST_PAGE)
 
     @model_validator(mode="before")

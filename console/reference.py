@@ -5,6 +5,7 @@ Rendered here rather than by a bundled viewer, so that it needs no script, no fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,6 +18,9 @@ from ninja.openapi.docs import DocsBase
 from console import access
 
 METHODS = ("get", "post", "put", "patch", "delete")
+WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+FORMATS = {"date-time": "time", "decimal": "decimal"}
+PAGE = re.compile(r"Page_(\w+)_")  # how a page of something is called in the schema
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Answer:
     status: str
     type: str
     note: str
+    link: str  # name of the object, empty where there is none
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,14 @@ class Reference(DocsBase):
         document = api.get_openapi_schema(path_params=kwargs)
         context = {
             "api": document["info"],
-            "groups": groups(document),
+            "sections": sections(document),
             "schemas": schemas(document),
             "schema_url": self.get_openapi_url(api, kwargs),
         }
         return render(request, "console/api_reference.html", context)
 
 
-def groups(document: Mapping[str, Any]) -> list[tuple[str, list[Operation]]]:
+def sections(document: Mapping[str, Any]) -> list[tuple[str, list[Operation]]]:
     """Operations by their first tag, in the order in which they were mounted."""
     found: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
@@ -87,7 +92,7 @@ def schemas(document: Mapping[str, Any]) -> list[Schema]:
     return [
         Schema(name, schema.get("description", ""), _fields(document, schema))
         for name, schema in sorted(known.items())
-        if name not in sent and "properties" in schema
+        if name not in sent and "properties" in schema and not name.endswith("Filters") and not PAGE.fullmatch(name)
     ]
 
 
@@ -100,9 +105,9 @@ def _operation(document: Mapping[str, Any], path: str, method: str, told: Mappin
         title=told["summary"],
         text=told.get("description", ""),
         scope=told.get("x-scope", ""),
-        parameters=[_parameter(parameter) for parameter in told.get("parameters", [])],
+        parameters=[_parameter(document, parameter) for parameter in told.get("parameters", [])],
         body=_fields(document, body),
-        answers=[_answer(str(status), answer) for status, answer in told["responses"].items()],
+        answers=[_answer(document, str(status), answer) for status, answer in told["responses"].items()],
     )
 
 
@@ -111,24 +116,27 @@ def _body(told: Mapping[str, Any]) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], next(iter(content.values()), {}).get("schema", {}))
 
 
-def _answer(status: str, answer: Mapping[str, Any]) -> Answer:
+def _answer(document: Mapping[str, Any], status: str, answer: Mapping[str, Any]) -> Answer:
     kind, content = next(iter(answer.get("content", {}).items()), ("", {}))
     schema = content.get("schema", {})
-    return Answer(
-        "any error" if status == "default" else status, _type(schema) if schema else kind, answer["description"]
-    )
+    told = "any error" if status == "default" else status
+    page = PAGE.fullmatch(_name(schema))
+    note = "" if answer["description"] == "OK" else answer["description"]
+    return Answer(told, _type(document, schema) if "$ref" in schema else kind, note, page[1] if page else _name(schema))
 
 
-def _parameter(parameter: Mapping[str, Any]) -> Field:
+def _parameter(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> Field:
     schema = parameter["schema"]
     note = parameter.get("description") or schema.get("description", "")
-    return Field(parameter["name"], _type(schema), bool(parameter.get("required")), note, parameter["in"])
+    # A parameter that may be null is one that may be left out.
+    told = _type(document, schema).removesuffix(" or null")
+    return Field(parameter["name"], told, bool(parameter.get("required")), note, parameter["in"])
 
 
 def _fields(document: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Field]:
     required = set(schema.get("required", []))
     return [
-        Field(name, _type(part), name in required, part.get("description", ""))
+        Field(name, _type(document, part), name in required, part.get("description", ""))
         for name, part in schema.get("properties", {}).items()
     ]
 
@@ -142,22 +150,20 @@ def _name(schema: Mapping[str, Any]) -> str:
     return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
-def _type(schema: Mapping[str, Any]) -> str:
+def _type(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """A schema in a few words: `list of StepOut`, `text or null`, `one of approve, reject`."""
     if "$ref" in schema:
-        return _name(schema)
-    if "allOf" in schema:
-        return _type(schema["allOf"][0])
+        name = _name(schema)
+        page = PAGE.fullmatch(name)
+        is_choice = "enum" in document["components"]["schemas"].get(name, {})
+        return _type(document, _resolved(document, schema)) if is_choice else f"page of {page[1]}" if page else name
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(_type(document, part) for part in schema["anyOf"]))
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
-    kind = {"date-time": "time", "decimal": "decimal"}.get(schema.get("format", "")) or words.get(
-        schema.get("type", ""), schema.get("type", "any value")
-    )
+        return f"list of {_type(document, schema.get('items', {}))}"
+    kind = FORMATS.get(schema.get("format", "")) or WORDS.get(schema.get("type", ""), schema.get("type", "any value"))
     return " ".join([kind, *_limits(schema)])
 
 

@@ -38,8 +38,9 @@ def test_without_a_token_nothing_is_answered():
 
 def test_a_signed_in_browser_is_no_program():
     client = Client()
-    client.force_login(a_user(Role.ADMIN), backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(a_user(Role.ADMIN))
 
+    assert client.get("/runs/").status_code == 200
     assert client.get(f"{API}/runs").status_code == 401
 
 
@@ -321,3 +322,34 @@ def test_an_error_of_ours_answers_as_a_problem_without_its_inside(monkeypatch):
     assert answer.status_code == 500
     assert answer["Content-Type"] == "application/problem+json"
     assert "ZeroDivision" not in answer.content.decode()
+
+
+def test_the_reference_is_a_page_of_ours_without_script_or_foreign_host():
+    client = Client()
+    client.force_login(a_user(Role.SUPPORT))
+
+    answer = client.get(f"{API}/docs")
+
+    page = answer.content.decode()
+    main = page[page.index('id="main"') :]
+    assert answer.status_code == 200
+    for _, path, operation in _operations():
+        assert path in main
+        assert operation["x-scope"] in main
+    assert "<script" not in main
+    assert "https://" not in main
+    assert "style=" not in main
+
+
+def test_the_reference_asks_strangers_to_sign_in_first():
+    answer = Client().get(f"{API}/docs")
+
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/accounts/login/")
+
+
+def test_the_schema_says_of_every_operation_which_scope_it_needs_and_how_it_refuses():
+    for method, path, operation in _operations():
+        assert operation["x-scope"] == ENDPOINTS[method, _shape(path)]
+        assert "application/problem+json" in operation["responses"]["default"]["content"]
+        assert operation["description"]
