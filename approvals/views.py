@@ -40,6 +40,15 @@ def approval_detail(request: Request, request_id: UUID) -> HttpResponse:
 
 @require_GET
 @requires("approvals.read")
+def approval_state(request: Request, request_id: UUID) -> HttpResponse:
+    """What may change while the request is open: its status, holder, and what stands in the way."""
+    approval = inbox.visible(request.actor).get(pk=request_id)
+    card = cards.card(inbox.masked(approval, request.actor), by=request.actor)
+    return render(request, "approvals/_now.html", _now(request, card, inbox.Filters.of(request.GET)))
+
+
+@require_GET
+@requires("approvals.read")
 def approval_rows(request: Request) -> HttpResponse:
     """The left pane alone. `upto` keeps rows that came later behind a bar."""
     filters = inbox.Filters.of(request.GET)
@@ -114,13 +123,10 @@ def _page(
     errors = problem.extra.get("errors", {}) if problem else {}
     seen = inbox.masked(approval, request.actor) if approval else None
     card = cards.card(seen, by=request.actor, posted=posted, errors=errors) if seen else None
-    shown = _version(request.GET, "shown")
     context = {
         **_left(request, filters, listing, approval.public_id if approval else ""),
-        "card": card,
+        **(_now(request, card, filters) if card else {"card": None}),
         "is_chosen": is_chosen,
-        "has_changed": bool(card and card.is_open and shown is not None and shown != card.request.version),
-        "shown": shown if shown is not None else approval.version if approval else None,
         "reasons": forms.REASONS,
         "posted": posted or {},
         "problem": _as_part(problem) if problem else None,
@@ -136,9 +142,24 @@ def _left(request: Request, filters: inbox.Filters, listing: inbox.Listing, chos
         "tabs": list(inbox.counts(request.actor, filters)),
         "choices": inbox.choices(request.actor, filters),
         "chosen": chosen,
-        "query": filters.query,
-        "rest": f"&{filters.query[1:]}" if filters.query else "",
+        **_address_parts(filters),
     }
+
+
+def _now(request: Request, card: cards.Card, filters: inbox.Filters) -> dict[str, Any]:
+    """`shown` is the version that stands on the page, kept through its refreshes."""
+    shown = _version(request.GET, "shown")
+    has_changed = card.is_open and shown is not None and shown != card.request.version
+    return {
+        "card": card,
+        "has_changed": has_changed,
+        "shown": card.request.version if shown is None else shown,
+        **_address_parts(filters),
+    }
+
+
+def _address_parts(filters: inbox.Filters) -> dict[str, str]:
+    return {"query": filters.query, "rest": f"&{filters.query[1:]}" if filters.query else ""}
 
 
 def _refused(

@@ -80,13 +80,14 @@ function open() {
 }
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id === "detail") document.getElementById("problem").replaceChildren();
+  if (event.detail.target?.id === "detail") document.getElementById("problem").replaceChildren();
 });
 document.body.addEventListener("htmx:afterSettle", (event) => {
   if (event.detail.elt.id === "state") return follow();
   if (event.detail.elt.id !== "detail") return;
   renewed = Date.now();
-  open();
+  document.body.addEventListener("htmx:historyRestore", open);
+open();
   document.getElementById("asked")?.focus();
 });
 
@@ -108,4 +109,5 @@ document.addEventListener(
   true,
 );
 
+document.body.addEventListener("htmx:historyRestore", open);
 open();

@@ -19,7 +19,7 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
 
 document.body.addEventListener("htmx:afterSwap", (event) => {
   const { target } = event.detail;
-  if (target.id === "problem") target.focus();
+  if (target?.id === "problem") target.focus(); // a restored page has no target
 });
 
 // The network failed, so no page came back: say so in the same place, in words that can be acted on.
