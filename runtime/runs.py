@@ -43,11 +43,13 @@ def create(
     callback_url: str = "",
     budgets: Mapping[str, Any] | None = None,
     kind: RunKind = RunKind.LIVE,
+    enqueue: bool = True,
 ) -> tuple[Run, bool]:
     """Accept a piece of work and queue it. Returns the run and whether it is new.
 
     The same `idempotency_key` from the same actor returns the first run. `scopes` and `budgets` can only narrow
-    what the actor and the release allow.
+    what the actor and the release allow. `enqueue=False`: the caller executes the run itself; should it die, the
+    reconciler finds the run.
 
     Raises:
         problems.Missing: no such agent, or not on it.
@@ -64,7 +66,10 @@ def create(
         return earlier, False
     try:
         with transaction.atomic():
-            return _insert(wanted, by, idempotency_key), True
+            run = _insert(wanted, by, idempotency_key)
+            if enqueue:
+                queueing.enqueue_run(run.pk, 0)
+            return run, True
     except IntegrityError:
         earlier = _first_of(by, idempotency_key, wanted.digest)
         if earlier is None:
@@ -186,7 +191,6 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     if wanted.callback_url:
         Callback.objects.create(run=run)
     events.append(run, "run.created", by=by.label, release=release.version, release_digest=release.digest)
-    queueing.enqueue_run(run.pk, 0)
     live.announce("runs")
     return run
 

@@ -30,11 +30,11 @@ class Replay:
     """A Provider. It reports the recorded model's name with `recorded`, so that no page takes it for a live call."""
 
     async def reply(self, request: ModelRequest, on_text: OnText) -> Reply:
-        script = await calling.in_thread(_script, request.thread_id)
+        script = await _script(request.thread_id)
         said = request.messages[request.history :]
         recorded = _recorded(script, request.turn, said)
         before = sum(isinstance(message, ModelReply) for message in said)
-        if before:
+        if any(isinstance(message, ToolResult) and message.is_error for message in said):
             await calling.in_thread(_follow, request, script, said)
         if before >= len(recorded):
             last = script.turns[request.turn].replies[-1].calls
@@ -48,9 +48,9 @@ class Replay:
         return _reply(request, script.model, reply)
 
 
-def _script(thread_id: UUID) -> Script:
+async def _script(thread_id: UUID) -> Script:
     try:
-        return scripts.of(thread_id)
+        return await scripts.of(thread_id)
     except scripts.NoRecording as nothing:
         raise ProviderError("bad_request", str(nothing), retry=False) from nothing
 
@@ -78,8 +78,6 @@ def _follow(request: ModelRequest, script: Script, said: Sequence[object]) -> No
     """
     results = {message.call_id: message for message in said if isinstance(message, ToolResult)}
     last = next(message for message in reversed(said) if isinstance(message, ModelReply))
-    if not any(results[call.id].is_error for call in last.calls if call.id in results):
-        return
     writes = {tool.name for tool in request.tools if tool.is_write}
     steps = _steps(request.run_id, [call.id for call in last.calls])
     for call in last.calls:

@@ -159,7 +159,7 @@ class RecordedTool:
 
     @property
     def is_async(self) -> bool:
-        return False
+        return True
 
     def canonical(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as they are, once they satisfy the declared schema.
@@ -175,13 +175,13 @@ class RecordedTool:
             raise BadArguments(errors)
         return arguments
 
-    def call(self, context: ToolContext, canonical: Mapping[str, Any]) -> str:
+    async def call(self, context: ToolContext, canonical: Mapping[str, Any]) -> str:
         """The recorded result.
 
         Raises:
             ToolError: the call failed in the recording, has no result there, or was made with other arguments.
         """
-        recorded = scripts.of(self.thread_id).call(self.call_id)
+        recorded = (await scripts.of(self.thread_id)).call(self.call_id)
         if recorded is None or recorded.outcome is None:
             raise ToolError("The recording has no result for this call.", code="no_recorded_result")
         if redact.value(recorded.arguments) != redact.value(dict(canonical)):

@@ -157,6 +157,7 @@ class Replaying:
                 principal_id=thread.principal_id,
                 thread_id=thread.pk,
                 kind=RunKind.REPLAY,
+                enqueue=False,
             )
         )
         self.tally.runs += 1

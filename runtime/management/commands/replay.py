@@ -51,8 +51,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         started = time.monotonic()
-        plan = _plan(options)
-        tally = _replay(options, plan)
+        try:
+            plan = _plan(options)
+            tally = _replay(options, plan)
+        except KeyboardInterrupt:  # before the replay could stop in order, or a second time
+            self.stderr.write("Stopped at once. Runs in flight are free for workers again when their lease ends.")
+            sys.exit(INTERRUPTED)
         counted = figures.of(tally.threads)
         seconds = round(time.monotonic() - started, 2)
         result = summary(plan, tally, counted, seconds)
