@@ -98,8 +98,8 @@ def load() -> Environment:
         lines = [_told(error) for error in wrong.errors(include_input=False)]
         sys.exit("Settings cannot be read from the environment:\n" + "\n".join(lines))
     except SettingsError as wrong:
-        name = re.search(r'field "(\w+)"', str(wrong))
-        sys.exit(f'{name[1].upper() if name else wrong} cannot be read: it has to be a JSON list, such as ["a", "b"].')
+        field = re.search(r'field "(\w+)"', str(wrong))
+        sys.exit(f'{field[1].upper() if field else wrong} cannot be read: it has to be a JSON list, such as ["a", "b"].')
     except ServerProblem as problem:
         sys.exit(str(problem))
     for name in ("steadyhand_secret_key", "steadyhand_audit_key"):

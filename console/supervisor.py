@@ -92,7 +92,8 @@ class Supervisor:
     @property
     def reachable_host(self) -> str:
         """An address of this machine that a browser on it can open."""
-        return EVERY_ADDRESS.get(self.options.host, self.options.host)
+        host: str = self.options.host
+        return EVERY_ADDRESS.get(host, host)
 
     @property
     def url(self) -> str:

@@ -43,7 +43,7 @@ def start(
         "lifeline": lifeline,
     }
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(LAUNCH), json.dumps(options), *map(os.fspath, command)],
+        [sys.executable, "-I", "-S", str(LAUNCH), json.dumps(options), *(os.fspath(word) for word in command)],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
