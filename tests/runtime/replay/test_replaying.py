@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
+import django_rq
 import pytest
 from django.core.management import CommandError, call_command
 
 from approvals import requests
 from approvals.models import ApprovalRequest
 from approvals.states import Verdict
+from console import queue
 from console.actors import system
 from releases import switches
 from releases.models import Release
 from releases.states import Scope, SwitchEffect
-from runtime.models import Run, Step, Thread
+from runtime.models import Run, Step, Thread, Worker
+from runtime.replay import declared, planning
+from runtime.replay.replaying import Approver, Replaying, Tally
 from runtime.states import RunStatus
 from tests.runtime import harness
 from tests.runtime.replay.recorded import (
@@ -356,3 +361,28 @@ def test_the_table_shows_the_same_figures_and_names_errors(tmp_path, capsys):
     assert "succeeded" in captured.out
     assert "line 2: Line 2: The line is not JSON" in captured.out
     assert "1 of 1 conversations, 1 runs" in captured.err
+
+
+def test_an_interrupted_replay_gives_runs_back_and_says_what_was_not_run(tmp_path):
+    rows = [conversation(*LOOK_UP, *THANKS, id=f"c{number}") for number in range(3)]
+    tools = declared.load(write_tools(tmp_path / "tools.json"))
+    file = write_file(tmp_path / "file.jsonl", *rows)
+    plan = planning.plan(file, tools, {})
+
+    async def go() -> Tally:
+        replaying = Replaying(file, plan, approver=Approver.GRANT, concurrency=1, progress=lambda _: replaying.stop())
+        return await replaying.run()
+
+    tally = asyncio.run(go())
+
+    assert tally.interrupted
+    assert (tally.replayed, tally.runs) == (1, 2)
+    assert tally.turns_not_run == {"interrupted": 4}
+    assert not Run.objects.filter(status=RunStatus.RUNNING).exists()
+    assert not Worker.objects.filter(ended_at=None).exists()
+
+
+def test_a_replay_puts_nothing_into_the_queue_that_it_does_itself(replay):
+    replay(conversation(*LOOK_UP))
+
+    assert queue.Queue.all(connection=django_rq.get_connection(queue.RUNS)) == []
