@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.urls import NoReverseMatch, resolve, reverse
 from django.utils.safestring import SafeString, mark_safe
 
+from console import problems
 from console.actors import ANONYMOUS, Actor
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,8 @@ def fragment(request: HttpRequest, url_name: str) -> SafeString:
     try:
         match = resolve(url)
         answer = match.func(inner, *match.args, **match.kwargs)
+    except (problems.Problem, Http404):  # not open to this person
+        return SafeString("")
     except Exception:
         log.exception("The fragment %s failed and was left out", url_name)
         return SafeString("")
