@@ -10,9 +10,12 @@ from runtime.shop import documents, seed, stories
 from runtime.shop.seed import Shop
 
 
+_build = seed.build
+
+
 @functools.cache
 def whole_shop(today: date) -> Shop:
-    return seed.build(today)
+    return _build(today)
 
 
 @pytest.fixture

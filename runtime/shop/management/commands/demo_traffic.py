@@ -58,6 +58,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--rate", type=float, default=20.0, help="runs per minute (default: %(default)s)")
         parser.add_argument("--seconds", type=float, help="stop after so many seconds (default: until Ctrl-C)")
+        parser.add_argument("--runs", type=int, help="stop after so many runs")
         parser.add_argument(
             "--approve-share",
             type=float,
@@ -78,15 +79,15 @@ class Command(BaseCommand):
         self.open: deque[Conversation] = deque(maxlen=200)
         self.stdout.write(f"{rate:g} runs per minute to the agent {releasing.SLUG}. Ctrl-C stops.")
         try:
-            self._go_on(60 / rate, options["seconds"], share)
+            self._go_on(60 / rate, options["seconds"], options["runs"], share)
         except KeyboardInterrupt:
             self.stdout.write("")
         self.stdout.write(f"Stopped: {self.tally.sentence()}.")
 
-    def _go_on(self, every_s: float, seconds: float | None, share: float | None) -> None:
+    def _go_on(self, every_s: float, seconds: float | None, most: int | None, share: float | None) -> None:
         began = time.monotonic()
         due, told, looked = began, began, began
-        while seconds is None or time.monotonic() - began < seconds:
+        while (seconds is None or time.monotonic() - began < seconds) and (most is None or self.tally.started < most):
             moment = time.monotonic()
             if moment >= due:
                 self._write()
