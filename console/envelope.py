@@ -105,6 +105,8 @@ class StrictParser(Parser):
     """JSON without duplicate keys, NaN or text that the database cannot hold."""
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
+        if len(request.body) > settings.API_LARGEST_BODY_BYTES:  # sent in chunks, without saying its length
+            raise too_large()
         try:
             text = request.body.decode()
         except UnicodeDecodeError as wrong:

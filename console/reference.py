@@ -112,13 +112,17 @@ def _operation(document: Mapping[str, Any], path: str, method: str, told: Mappin
 
 
 def _body(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    content = told.get("requestBody", {}).get("content", {})
-    return cast(Mapping[str, Any], next(iter(content.values()), {}).get("schema", {}))
+    return _content(told.get("requestBody", {}))[1]
+
+
+def _content(part: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Media type and schema of a body or an answer; both empty where there is none."""
+    content: dict[str, dict[str, Any]] = part.get("content", {})
+    return next(((kind, told.get("schema", {})) for kind, told in content.items()), ("", {}))
 
 
 def _answer(document: Mapping[str, Any], status: str, answer: Mapping[str, Any]) -> Answer:
-    kind, content = next(iter(answer.get("content", {}).items()), ("", {}))
-    schema = content.get("schema", {})
+    kind, schema = _content(answer)
     told = "any error" if status == "default" else status
     page = PAGE.fullmatch(_name(schema))
     note = "" if answer["description"] == "OK" else answer["description"]

@@ -164,7 +164,8 @@ def _draft(run_id: UUID, drafted: datetime | None) -> tuple[datetime, str] | Non
 
 async def _look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown) -> Batch:
     try:
-        return await sync_to_async(_without_keeping)(look, run_id, after, drafted, shown)
+        batch: Batch = await sync_to_async(_without_keeping)(look, run_id, after, drafted, shown)
+        return batch
     except DatabaseError as away:
         # The listener keeps its place; the next look finds what it missed.
         log.warning("The journal could not be read: %s", away)
@@ -218,7 +219,7 @@ class _Wake:
                 await self.layer.group_add(self.group, self.channel)
             self._listen()
         except Exception as away:
-            log.warning("A stream goes on by polling: %s", away or type(away).__name__)
+            log.warning("A stream goes on by polling: %r", away)
         return self
 
     async def __aexit__(

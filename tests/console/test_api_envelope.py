@@ -7,10 +7,10 @@ import logging
 from datetime import timedelta
 
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils.timezone import now
 
-from console import roles
+from console import envelope, problems, roles
 from console.models import ApiToken, RoleGrant
 from console.roles import Role
 from tests.builders import a_run, a_user, an_agent, an_approval
@@ -282,6 +282,16 @@ def test_a_large_body_is_refused_before_it_is_read(settings):
 
     assert answer.status_code == 413
     assert "1,000 bytes" in answer.json()["detail"]
+
+
+def test_a_large_body_is_refused_also_when_it_did_not_say_its_length(settings):
+    settings.API_LARGEST_BODY_BYTES = 1000
+    request = RequestFactory().post("/", b"[" + b"1," * 500 + b"1]", content_type="application/json")
+
+    with pytest.raises(problems.Problem) as refused:
+        envelope.StrictParser().parse_body(request)
+
+    assert refused.value.status == 413
 
 
 def test_a_request_id_is_kept_when_it_is_usable():
