@@ -99,13 +99,15 @@ def load() -> Environment:
         sys.exit("Settings cannot be read from the environment:\n" + "\n".join(lines))
     except SettingsError as wrong:
         field = re.search(r'field "(\w+)"', str(wrong))
-        sys.exit(f'{field[1].upper() if field else wrong} cannot be read: it has to be a JSON list, such as ["a", "b"].')
+        sys.exit(
+            f'{field[1].upper() if field else wrong} cannot be read: it has to be a JSON list, such as ["a", "b"].'
+        )
     except ServerProblem as problem:
         sys.exit(str(problem))
-    for name in ("steadyhand_secret_key", "steadyhand_audit_key"):
-        if not getattr(complete, name):
+    for key in servers.KEYS:
+        if not getattr(complete, key):
             sys.exit(
-                f"{name.upper()} is not set. With servers of your own, put {SHORTEST_KEY} or more random characters"
+                f"{key.upper()} is not set. With servers of your own, put {SHORTEST_KEY} or more random characters"
                 " into it and keep them; there is no default."
             )
     return complete

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class Command(BaseCommand):
         self._step("migrations", lambda: call_command("migrate", verbosity=0, interactive=False))
         self._step("static files", _collect_static)
         if not options["no_demo"] and "demo_data" in get_commands():
-            self._step("demo data", lambda: call_command("demo_data"))
+            # It tells the accounts and their password; `up` does so at the end, once.
+            self._step("demo data", lambda: call_command("demo_data", stdout=io.StringIO()))
 
     def _step(self, name: str, work: Any) -> None:
         began = time.monotonic()
