@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from releases.bundles import Bundle, ToolManifest
-from runtime.replay import agents, recordings
+from runtime.replay import agents, recordings, turns
 from runtime.replay.recordings import Entry, Unusable
 
 
@@ -19,6 +19,7 @@ class Job:
 
     id: str
     offset: int
+    turns: int
 
 
 @dataclass
@@ -76,7 +77,8 @@ def plan(
                 continue
             groups[key] = Group(wanted, content)
             made.groups.append(groups[key])
-        groups[key].jobs.append(Job(found.conversation.id, found.offset))
+        count = len(turns.split(found.conversation).turns)
+        groups[key].jobs.append(Job(found.conversation.id, found.offset, count))
     return made
 
 

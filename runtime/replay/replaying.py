@@ -114,13 +114,14 @@ class Replaying:
     async def _conversation(self, job: Job, agent: Agent) -> None:
         async with self.room:
             if self.tally.interrupted:
-                self.tally.skip("interrupted", len((await self._script(job)).turns))
+                self.tally.skip("interrupted", job.turns)
                 return
             try:
                 await self._replay(job, agent)
             except problems.Problem as refused:
                 self.tally.errors[job.id] = refused.detail
-            except (ValueError, OSError, Stuck) as broken:
+            except Exception as broken:  # one conversation must not take the others down
+                log.exception("Conversation %s broke off.", job.id)
                 self.tally.errors[job.id] = f"{type(broken).__name__}: {broken}"[:500]
             self.tally.replayed += 1
             self.progress(self.tally)
@@ -178,7 +179,7 @@ class Replaying:
                 moved_at, seq = time.monotonic(), state.seq
             elif time.monotonic() - moved_at > STUCK_S:
                 raise Stuck(f"{state.public_id} has been {state.status} for {STUCK_S:.0f} s without moving.")
-            if state.status != RunStatus.WAITING:  # another worker has it, or it is to be woken later
+            else:  # another worker has it, it is to be woken later, or a colleague holds the request
                 await asyncio.sleep(POLL_S)
 
     async def _answer(self, run: Run) -> bool:
@@ -235,16 +236,17 @@ def _ended(run: Run) -> Ended:
 
 
 def _decide(run: str, approver: Approver) -> bool:
-    """Answer the open request of the run; False when a kill switch has frozen it or somebody else was faster."""
-    request = ApprovalRequest.objects.filter(subject_id__startswith=f"{run}:", status=ApprovalStatus.PENDING).first()
+    """Answer the open request of the run; False when a kill switch has frozen it. Somebody else may be faster."""
+    request = ApprovalRequest.objects.open().filter(subject_id__startswith=f"{run}:").first()
     if request is None:
+        return True
+    if request.status == ApprovalStatus.FROZEN:
         return False
     verdict = Verdict.APPROVE if approver == Approver.GRANT else Verdict.REJECT
     try:
         requests.decide(request.pk, verdict, by=DECIDER, reason=f"Replay with --approver {approver}.")
     except problems.Conflict as late:
         log.info("%s: %s", request.public_id, late)
-        return False
     return True
 
 
