@@ -43,7 +43,11 @@ def decide_change(
 
 
 def decide_trend(points: Sequence[float | None]) -> Sequence[float | None] | NotEnough:
-    """A line needs four points, and points in at least half of the time that it covers."""
+    """A line needs points in at least half of the time that it covers, and four of them side by side."""
     known = sum(point is not None for point in points)
-    is_enough = known >= max(ENOUGH_POINTS, len(points) / 2)
+    longest = streak = 0
+    for point in points:
+        streak = 0 if point is None else streak + 1
+        longest = max(longest, streak)
+    is_enough = longest >= ENOUGH_POINTS and known >= len(points) / 2
     return points if is_enough else NotEnough("Not enough data for a trend")

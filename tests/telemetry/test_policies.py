@@ -55,7 +55,9 @@ def test_changes_need_enough_runs_on_both_sides(now, before, runs, runs_before, 
 
 def test_a_line_through_three_points_is_not_drawn() -> None:
     assert isinstance(figures.decide_trend([1.0, None, 2.0, 3.0]), NotEnough)
-    assert figures.decide_trend([1.0, 2.0, None, 3.0, 4.0]) == [1.0, 2.0, None, 3.0, 4.0]
+    assert isinstance(figures.decide_trend([1.0, None] * 6), NotEnough)
+    assert isinstance(figures.decide_trend([1.0] * 4 + [None] * 5), NotEnough)
+    assert figures.decide_trend([1.0, 2.0, 3.0, 4.0, None, 5.0]) == [1.0, 2.0, 3.0, 4.0, None, 5.0]
 
 
 @pytest.mark.parametrize(
