@@ -42,8 +42,7 @@ def value(thing: Any) -> Any:
         return text(thing)
     if isinstance(thing, dict):
         return {
-            text(str(key)): _whole(item) if SECRET_NAMES.match(str(key)) else value(item)
-            for key, item in thing.items()
+            text(str(key)): _whole(item) if SECRET_NAMES.match(str(key)) else value(item) for key, item in thing.items()
         }
     if isinstance(thing, list | tuple):
         return [value(item) for item in thing]
@@ -70,13 +69,13 @@ PERSONAL_SHAPES = [
     re.compile(r"(?<![\w.-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"),
     # Postal addresses: a house number beside a word for a street, and the rest of the line up to a postal code.
     re.compile(
-        r"\b\d{1,5}[A-Za-z]?,? (?:[A-Z][\w'.]{0,30} ){1,4}?(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd"
-        r"|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy|Highway|Hwy|Circle)\b\.?"
+        r"\b\d{1,5}[A-Za-z]?,? (?:[A-Z][\w'.]{0,30} ){1,4}?(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr"
+        r"|Boulevard|Blvd|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy|Highway|Hwy|Circle)\b\.?"
         r"(?:,? (?:Apt|Suite|Unit|Floor|#)\.? ?[\w-]{1,8})?(?:,[^\n\"\d]{1,60}\d{4,6}(?:-\d{4})?)?"
     ),
     re.compile(
-        r"\b(?:[A-ZÄÖÜ][\wäöüß'.-]{0,30} ){0,2}[A-ZÄÖÜ][\wäöüß-]{0,30}(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|gade|vej|laan"
-        r"|straat| Stra(?:ß|ss)e| Str\.) \d{1,4}[a-z]?\b(?:, ?\d{4,6} [A-ZÄÖÜ][\wäöüß-]{1,40})?"
+        r"\b(?:[A-ZÄÖÜ][\wäöüß'.-]{0,30} ){0,2}[A-ZÄÖÜ][\wäöüß-]{0,30}(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse"
+        r"|gade|vej|laan|straat| Stra(?:ß|ss)e| Str\.) \d{1,4}[a-z]?\b(?:, ?\d{4,6} [A-ZÄÖÜ][\wäöüß-]{1,40})?"
     ),
 ]
 PERSONAL_NAMES = re.compile(

@@ -21,17 +21,17 @@ class Price(Part):
     """USD per million tokens; set it for endpoints that no public price list knows."""
 
     input_usd: Decimal = Field(ge=0)
-    cached_input_usd: Decimal | None = Field(None, ge=0)
+    cached_input_usd: Decimal | None = Field(default=None, ge=0)
     output_usd: Decimal = Field(ge=0)
 
 
 class ModelSpec(Part):
     provider: ProviderName
     name: str = Field(min_length=1, max_length=120)
-    base_url: str | None = Field(None, description="Only for openai-compatible: http://127.0.0.1:11434/v1")
-    api_key_variable: str | None = Field(None, description="Name of the environment variable with the key")
-    parameters: dict[str, Any] = Field({}, description="temperature, max_tokens, top_p, seed, ...")
-    timeout_s: float = Field(60, gt=0, le=600)
+    base_url: str | None = Field(default=None, description="Only for openai-compatible: http://127.0.0.1:11434/v1")
+    api_key_variable: str | None = Field(default=None, description="Name of the environment variable with the key")
+    parameters: dict[str, Any] = Field(default={}, description="temperature, max_tokens, top_p, seed, ...")
+    timeout_s: float = Field(default=60, gt=0, le=600)
     price: Price | None = None
 
     @model_validator(mode="after")
@@ -50,22 +50,26 @@ class ToolManifest(Part):
     """What is known of a tool. Whatever is left out counts as the riskiest: egress, untrusted, unsafe to repeat."""
 
     name: Name
-    description: str = Field("", max_length=4000)
-    parameters: dict[str, Any] = Field({}, description="JSON schema of the arguments, as shown to the model")
+    description: str = Field(default="", max_length=4000)
+    parameters: dict[str, Any] = Field(default={}, description="JSON schema of the arguments, as shown to the model")
     effect: Effect = "egress"
     output_trust: Literal["trusted", "untrusted"] = "untrusted"
     output_secret: bool = False
     retry: Retry = "unsafe"
-    arguments: dict[str, ArgumentClass] = Field({}, description="Class of each argument; unnamed ones are sensitive")
-    scope: str = Field("", max_length=80, description="Scope the principal needs, e.g. refunds:write")
-    timeout_s: float = Field(30, gt=0, le=3600)
-    output_cap_bytes: int = Field(200_000, gt=0, le=50_000_000)
+    arguments: dict[str, ArgumentClass] = Field(
+        default={}, description="Class of each argument; unnamed ones are sensitive"
+    )
+    scope: str = Field(default="", max_length=80, description="Scope the principal needs, e.g. refunds:write")
+    timeout_s: float = Field(default=30, gt=0, le=3600)
+    output_cap_bytes: int = Field(default=200_000, gt=0, le=50_000_000)
     is_retrieval: bool = False
-    hands_off: bool = Field(False, description="A successful call ends the run as escalated")
-    declines: bool = Field(False, description="A successful call ends the run as refused")
+    hands_off: bool = Field(default=False, description="A successful call ends the run as escalated")
+    declines: bool = Field(default=False, description="A successful call ends the run as refused")
     moves_money: bool = False
-    labelled: bool = Field(True, description="False when nobody has reviewed these labels")
-    title: str = Field("", max_length=200, description="Sentence for people: Refund ${amount} for order {order_id}")
+    labelled: bool = Field(default=True, description="False when nobody has reviewed these labels")
+    title: str = Field(
+        default="", max_length=200, description="Sentence for people: Refund ${amount} for order {order_id}"
+    )
 
     @property
     def is_write(self) -> bool:
@@ -75,14 +79,16 @@ class ToolManifest(Part):
 class Budgets(Part):
     """Hard limits of one run. Time is working time: waiting for a person does not count."""
 
-    max_steps: int = Field(40, gt=0, le=10_000)
-    max_tool_calls: int = Field(20, ge=0, le=5_000)
-    max_tokens: int = Field(200_000, gt=0)
-    max_cost_usd: Decimal = Field(Decimal("1.00"), ge=0)
-    max_seconds: int = Field(600, gt=0, le=86_400)
-    max_approvals: int = Field(5, ge=0, le=100)
-    max_repeats: int = Field(3, gt=0, le=100, description="Identical calls (tool and arguments) before the loop guard")
-    max_model_attempts: int = Field(4, gt=0, le=20)
+    max_steps: int = Field(default=40, gt=0, le=10_000)
+    max_tool_calls: int = Field(default=20, ge=0, le=5_000)
+    max_tokens: int = Field(default=200_000, gt=0)
+    max_cost_usd: Decimal = Field(default=Decimal("1.00"), ge=0)
+    max_seconds: int = Field(default=600, gt=0, le=86_400)
+    max_approvals: int = Field(default=5, ge=0, le=100)
+    max_repeats: int = Field(
+        default=3, gt=0, le=100, description="Identical calls (tool and arguments) before the loop guard"
+    )
+    max_model_attempts: int = Field(default=4, gt=0, le=20)
 
 
 class Condition(Part):
@@ -97,13 +103,13 @@ class Rule(Part):
     """A policy rule of the operator: when every condition holds, allow, refuse or ask a person."""
 
     id: Name
-    version: str = Field("1", max_length=20)
+    version: str = Field(default="1", max_length=20)
     tool: Name
     when: list[Condition] = []
     then: Literal["allow", "ask", "refuse"]
     reason: str = Field(min_length=1, max_length=500)
     risk: Literal["low", "medium", "high"] = "medium"
-    due_minutes: int = Field(60, gt=0, le=60 * 24 * 14)
+    due_minutes: int = Field(default=60, gt=0, le=60 * 24 * 14)
     four_eyes: bool = False
 
 
@@ -111,7 +117,7 @@ class Guardrail(Part):
     """A check an operator configures. `check` names one of the built-in checks."""
 
     id: Name
-    version: str = Field("1", max_length=20)
+    version: str = Field(default="1", max_length=20)
     on: Literal["input", "output"]
     check: Literal["length", "hidden_characters", "secrets", "banned_phrases", "grounded_figures"]
     settings: dict[str, Any] = {}
@@ -124,10 +130,10 @@ class Retrieval(Part):
 
 
 class RollbackOn(Part):
-    unsafe_action_rate: Decimal | None = Field(Decimal("0.001"), ge=0, le=1)
-    task_success_drop: Decimal | None = Field(Decimal("0.05"), ge=0, le=1)
-    latency_increase: Decimal | None = Field(None, ge=0)
-    cost_increase: Decimal | None = Field(None, ge=0)
+    unsafe_action_rate: Decimal | None = Field(default=Decimal("0.001"), ge=0, le=1)
+    task_success_drop: Decimal | None = Field(default=Decimal("0.05"), ge=0, le=1)
+    latency_increase: Decimal | None = Field(default=None, ge=0)
+    cost_increase: Decimal | None = Field(default=None, ge=0)
 
 
 class Bundle(Part):
@@ -143,11 +149,11 @@ class Bundle(Part):
     rules: list[Rule] = []
     guardrails: list[Guardrail] = []
     retrieval: Retrieval | None = None
-    memory_schema_version: int = Field(1, ge=1)
+    memory_schema_version: int = Field(default=1, ge=1)
     force_human_review: bool = False
-    approval_minutes: int = Field(60, gt=0, le=60 * 24 * 14, description="Deadline of approvals without a rule")
+    approval_minutes: int = Field(default=60, gt=0, le=60 * 24 * 14, description="Deadline of approvals without a rule")
     verification: Literal["none", "grounded_figures"] = "none"
-    code_revision: str = Field("", max_length=80)
+    code_revision: str = Field(default="", max_length=80)
     rollback_on: RollbackOn = RollbackOn()
 
     @model_validator(mode="after")

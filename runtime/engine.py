@@ -240,7 +240,7 @@ def _backoff_s(attempt: int, asked: float | None) -> float:
     """Exponential back-off with jitter; a provider's own Retry-After wins."""
     if asked is not None:
         return min(asked, 3600)
-    return float(min(60, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
+    return float(min(60, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
 
 
 async def _tell(topics: list[str]) -> None:

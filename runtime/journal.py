@@ -182,7 +182,7 @@ events AS (
 draft AS (DELETE FROM runtime_draft USING run WHERE runtime_draft.run_id = run.id AND %(new_steps)s > 0)
 SELECT run.seq, run.cancel_requested_at IS NOT NULL, (SELECT id FROM blocking)
 FROM (VALUES (1)) AS always LEFT JOIN run ON true
-"""
+"""  # noqa: S608 (constants of ours only)
 
 LOAD_SQL = """
     SELECT s.seq, s.kind, s.name, s.status, s.id, s.verdict, s.rule, s.error, s.summary, s.call_id, s.idempotency_key,

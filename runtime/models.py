@@ -144,7 +144,9 @@ class Run(models.Model):
             models.CheckConstraint(
                 condition=models.Q(status__in=[status.value for status in RunStatus]), name="run_status_known"
             ),
-            models.CheckConstraint(condition=models.Q(kind__in=[kind.value for kind in RunKind]), name="run_kind_known"),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=[kind.value for kind in RunKind]), name="run_kind_known"
+            ),
             models.UniqueConstraint(
                 fields=["started_by_id", "idempotency_key"],
                 condition=~models.Q(idempotency_key=""),
@@ -159,9 +161,7 @@ class Run(models.Model):
             models.Index(fields=["thread", "created_at"], name="run_by_thread"),
             models.Index(fields=["queued_at"], condition=models.Q(status="queued"), name="run_runnable"),
             models.Index(fields=["worker"], condition=models.Q(status="running"), name="run_held"),
-            models.Index(
-                fields=["-finished_at"], condition=models.Q(finished_at__isnull=False), name="run_finished"
-            ),
+            models.Index(fields=["-finished_at"], condition=models.Q(finished_at__isnull=False), name="run_finished"),
         ]
 
     def __str__(self) -> str:

@@ -33,7 +33,8 @@ async def check_output(engine: Engine, turn: Turn, text: str) -> None:
 async def _check(engine: Engine, turn: Turn, on: str, text: str, instead: str) -> None:
     rails = list(turn.bundle.guardrails)
     if turn.bundle.verification != "none":
-        rails.append(Guardrail(id="verification", on="output", check=turn.bundle.verification, then="escalate"))
+        check = turn.bundle.verification
+        rails.append(Guardrail(id="verification", version="1", on="output", check=check, then="escalate"))
     started = datetime.now(UTC)
     steps = []
     for checked in guardrails.check(rails, on, text, _sources(turn)):

@@ -47,7 +47,7 @@ SELECT run.id, run.fence, run.thread_id, run.kind, run.input_text, run.principal
     run.cancel_reason, run.started_by_id, run.callback_url, run.created_at, run.agent_slug, run.agent_name,
     run.title, release.id AS release_id, release.version, release.digest, release.content
 FROM run JOIN releases_release AS release ON release.id = run.release_id
-"""
+"""  # noqa: S608 (constants of ours only)
 
 HISTORY_SQL = """
     SELECT input_text, answer, count(*) OVER () FROM runtime_run

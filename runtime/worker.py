@@ -111,7 +111,7 @@ class AsyncWorker(BaseWorker):
             if inspect.iscoroutinefunction(function):
                 future = asyncio.run_coroutine_threadsafe(function(*job.args), self.loop)
             else:
-                future = self.threads.submit(_chore, function, job.args)
+                future = self.threads.submit(_chore, function, tuple(job.args))
         self.running.add(future)
         future.add_done_callback(lambda done: self.threads.submit(self._ended, job, queue, execution, done))
         self.set_state(WorkerStatus.BUSY if self.running else WorkerStatus.IDLE)
@@ -121,7 +121,7 @@ class AsyncWorker(BaseWorker):
         asyncio.run_coroutine_threadsafe(self.engine.run_turn(run_id), self.loop)
 
     def _ended(self, job: Job, queue: Queue, execution: Execution, done: Future[Any]) -> None:
-        """Let RQ do its bookkeeping. What a job has done is in the database already, so a failure here loses nothing."""
+        """Let RQ do its bookkeeping. What a job has done is in the database, so a failure here loses nothing."""
         try:
             error = done.exception()
             if error is None:

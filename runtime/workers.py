@@ -25,7 +25,8 @@ REGISTER_SQL = """
 """
 # Each beat prolongs the lease and says which switch epoch this worker has seen. No row: the lease is gone.
 BEAT_SQL = """
-    UPDATE runtime_worker SET lease_until = clock_timestamp() + %(lease)s, seen_at = clock_timestamp(),
+    UPDATE runtime_worker SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
+        seen_at = clock_timestamp(),
         seen_switch_epoch = COALESCE((SELECT epoch FROM releases_switchepoch WHERE id = 1), 0)
     WHERE id = %(worker)s AND ended_at IS NULL AND lease_until > clock_timestamp()
     RETURNING seen_switch_epoch, seen_switch_epoch <> %(epoch)s
@@ -37,7 +38,8 @@ END_EXPIRED_SQL = """
 REQUEUE_SQL = """
 WITH orphan AS (
     UPDATE runtime_run AS run SET status = 'queued', worker_id = NULL, queued_at = clock_timestamp(), seq = run.seq + 1,
-        working_ms = run.working_ms + GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - run.turn_started_at) * 1000)::bigint
+        working_ms = run.working_ms
+            + GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - run.turn_started_at) * 1000)::bigint
     FROM runtime_worker AS worker
     WHERE run.status = 'running' AND worker.id = run.worker_id AND worker.ended_at IS NOT NULL
     RETURNING run.id, run.seq, run.fence, worker.slot, worker.id AS worker_id
@@ -51,7 +53,8 @@ SELECT id, fence FROM orphan
 """
 DUE_SQL = """
     UPDATE runtime_run SET queued_at = clock_timestamp()
-    WHERE id IN (SELECT id FROM runtime_run WHERE status = 'queued' AND queued_at < clock_timestamp() - %s
+    WHERE id IN (SELECT id FROM runtime_run WHERE status = 'queued'
+                 AND queued_at < clock_timestamp() - make_interval(secs => %s)
                  AND (wake_at IS NULL OR wake_at <= clock_timestamp())
                  ORDER BY queued_at LIMIT 500 FOR UPDATE SKIP LOCKED)
     RETURNING id, fence
@@ -81,7 +84,7 @@ def end(worker_id: UUID) -> None:
 def beat(worker_id: UUID, epoch: int) -> int | None:
     """Prolong the lease. Returns the switch epoch seen, or None when the lease is lost and the process must stop."""
     with connection.cursor() as cursor:
-        cursor.execute(BEAT_SQL, {"lease": LEASE, "worker": worker_id, "epoch": epoch})
+        cursor.execute(BEAT_SQL, {"lease_s": LEASE.total_seconds(), "worker": worker_id, "epoch": epoch})
         row = cursor.fetchone()
     if row is None:
         return None
@@ -107,7 +110,7 @@ def reconcile(*, forgotten: timedelta = FORGOTTEN) -> Reconciled | None:
         cursor.execute(END_EXPIRED_SQL)
         cursor.execute(REQUEUE_SQL)
         orphans = cursor.fetchall()
-        cursor.execute(DUE_SQL, [forgotten])
+        cursor.execute(DUE_SQL, [forgotten.total_seconds()])
         due = cursor.fetchall()
         _enqueue([*orphans, *due])
         for run_id, _ in orphans:

@@ -105,8 +105,9 @@ def test_a_waiting_run_is_stopped_with_a_reason(console: Page, shots: Callable[.
     run = start(console, "Please send order 10940 to Calle Real 12, 28013 Madrid, Spain.", person="cus_1004")
     shows(console, "Waiting")
     console.get_by_role("button", name="Stop run").first.click()
-    console.locator("dialog, .panel").locator("visible=true").get_by_label(re.compile("Why|Reason")).fill("wrong customer")
-    console.locator("dialog, .panel").locator("visible=true").get_by_role("button", name=re.compile("Stop")).click()
+    asked = console.locator("dialog, .panel").locator("visible=true")
+    asked.get_by_label(re.compile("Why|Reason")).fill("wrong customer")
+    asked.get_by_role("button", name=re.compile("Stop")).click()
     shows(console, "Stopped|Cancelled")
 
     run.refresh_from_db()
