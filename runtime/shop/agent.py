@@ -15,7 +15,7 @@ from runtime.providers.base import ModelRequest
 from runtime.shop import addresses, answers, cases, moves, refunding
 from runtime.shop.cases import Case, FoundOrder
 from runtime.shop.moves import Do, Move, Say
-from runtime.shop.wishes import Intent, Wish, understand
+from runtime.shop.wishes import Intent, Wish, clean, understand
 
 NAME = "support-rules"
 CUSTOMER_ID = re.compile(r"\bcus_\d{1,9}\b")
@@ -39,7 +39,7 @@ def _settled(case: Case) -> Wish:
     wish = case.wish
     if wish.intent == Intent.YES and answers.OFFER_PERSON in case.last_said:
         return replace(wish, intent=Intent.PERSON)
-    if wish.intent not in (Intent.UNCLEAR, Intent.YES):
+    if wish.intent not in (Intent.UNCLEAR, Intent.YES, Intent.GREETING):
         return wish
     if answers.ASK_ADDRESS in case.last_said and addresses.find(case.text):
         return replace(wish, intent=Intent.ADDRESS, orders=case.discussed[:1])
@@ -93,7 +93,8 @@ def _status(case: Case) -> Move:
         return order
     if order.status == "delivered" and case.wish.grounds == "late":
         return moves.hand_off(case, f"Order {order.id} is marked as delivered, but the customer says it is not there.")
-    return Say(f"{answers.where(order)}{answers.also(case.wish.also)}")
+    paid = answers.refunded(order) if "refund" in (words := clean(case.text)) or "money" in words else ""
+    return Say(f"{answers.where(order)}{paid}{answers.also(case.wish)}")
 
 
 def _address(case: Case) -> Move:
@@ -104,7 +105,7 @@ def _address(case: Case) -> Move:
         return _too_late(case, order)
     address = addresses.find(case.text)
     if len(address) < 4:
-        return Say(f"I can change where order {order.id} goes. {answers.ASK_ADDRESS}{answers.also(case.wish.also)}")
+        return Say(f"I can change where order {order.id} goes. {answers.ASK_ADDRESS}{answers.also(case.wish)}")
     if "change_address" not in case.tools:
         return moves.hand_off(case, f"The address of order {order.id} should change, and this agent cannot do that.")
     done = case.of("change_address")
@@ -114,7 +115,7 @@ def _address(case: Case) -> Move:
     if done.data.get("changed") is not True:
         return moves.failed(case, done, "the address change")
     goes = ", ".join(str(done.data.get(part, "")) for part in ("street", "postal_code", "city", "country"))
-    return Say(f"Done: order {order.id} now goes to {goes}.{answers.also(case.wish.also)}")
+    return Say(f"Done: order {order.id} now goes to {goes}.{answers.also(case.wish)}")
 
 
 def _too_late(case: Case, order: FoundOrder) -> Move:
@@ -122,7 +123,7 @@ def _too_late(case: Case, order: FoundOrder) -> Move:
         return Do("search_policy", {"query": "address change after shipping, redirect the parcel"})
     return Say(
         f"I cannot change where order {order.id} goes: its status is {order.status}. The carrier's tracking page "
-        f"often lets you choose a pick-up point.{moves.rule(case)}{answers.also(case.wish.also)}"
+        f"often lets you choose a pick-up point.{moves.rule(case)}{answers.also(case.wish)}"
     )
 
 
@@ -136,7 +137,7 @@ def _policy(case: Case) -> Move:
     best = moves.passage(case)
     if best is None:
         return Say(answers.NO_PASSAGE)
-    return Say(f"{best.get('text', '')} [{best['citation']}]{answers.also(case.wish.also)}")
+    return Say(f"{best.get('text', '')} [{best['citation']}]{answers.also(case.wish)}")
 
 
 def _orders(case: Case) -> Move:
@@ -153,7 +154,7 @@ def _orders(case: Case) -> Move:
     if not known:
         return Say(answers.NO_ORDERS)
     more = "\nThere are older ones as well." if done.data.get("more") is True else ""
-    return Say(f"These are the newest orders:\n{answers.listed(known)}{more}{answers.also(case.wish.also)}")
+    return Say(f"These are the newest orders:\n{answers.listed(known)}{more}{answers.also(case.wish)}")
 
 
 def _draft(case: Case) -> Move:
@@ -168,7 +169,7 @@ def _draft(case: Case) -> Move:
         return Do("save_draft", {"order_id": order.id, "text": text}, "I save a draft; nothing is sent.")
     if not done.worked:
         return moves.failed(case, done, "saving the draft")
-    return Say(f"I saved this draft for order {order.id}; it was not sent:\n\n{text}{answers.also(case.wish.also)}")
+    return Say(f"I saved this draft for order {order.id}; it was not sent:\n\n{text}{answers.also(case.wish)}")
 
 
 def _cancel(case: Case) -> Move:
@@ -177,11 +178,15 @@ def _cancel(case: Case) -> Move:
         return order
     if order.status in ("placed", "packed"):
         return moves.hand_off(case, f"Order {order.id} should be cancelled before it is shipped.")
-    return Say(f"{answers.where(order)} It can no longer be cancelled.{answers.also(case.wish.also)}")
+    return Say(f"{answers.where(order)} It can no longer be cancelled.{answers.also(case.wish)}")
 
 
 def _person(case: Case) -> Move:
     return moves.hand_off(case, "The customer asks for a person.")
+
+
+def _account(case: Case) -> Move:
+    return moves.hand_off(case, "The message is about a payment, an invoice or the customer's account.")
 
 
 def _threat(case: Case) -> Move:
@@ -211,6 +216,7 @@ PLANS: dict[Intent, Callable[[Case], Move]] = {
     Intent.DRAFT: _draft,
     Intent.CANCEL: _cancel,
     Intent.PERSON: _person,
+    Intent.ACCOUNT: _account,
     Intent.THREAT: _threat,
     Intent.COMPLAINT: _complaint,
     Intent.FORBIDDEN: _decline,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from runtime.shop.cases import FoundOrder
-from runtime.shop.wishes import Intent
+from runtime.shop.wishes import Intent, Wish
 
 WHICH_ORDER = "Which order is it about?"
 ASK_ADDRESS = "Please write the new address like this: street and number, postal code and city, country."
@@ -45,6 +45,7 @@ ALSO = {
     Intent.CANCEL: "the cancellation",
     Intent.DRAFT: "the draft",
     Intent.PERSON: "talking to a colleague",
+    Intent.ACCOUNT: "a payment or your account",
 }
 
 
@@ -52,9 +53,11 @@ def usd(amount: Decimal) -> str:
     return f"${amount:.2f}"
 
 
-def also(intents: tuple[Intent, ...]) -> str:
-    """That only the first of several wishes was looked at."""
-    named = [ALSO[intent] for intent in intents if intent in ALSO]
+def also(wish: Wish) -> str:
+    """That only the first of several wishes, or of several orders, was looked at."""
+    named = [ALSO[intent] for intent in wish.also if intent in ALSO]
+    if not named and len(wish.orders) > 1:
+        named = [f"order {order}" for order in wish.orders[1:4]]
     if not named:
         return ""
     return f" You also asked about {' and '.join(named)}: send that as your next message and I will look at it."
@@ -81,14 +84,16 @@ def where(order: FoundOrder) -> str:
         case "delivered":
             return f"{start} was delivered on {order.day('delivered_on')}."
         case "returned":
-            return f"{start} came back to us on {order.day('returned_on')}.{_money_back(order)}"
+            return f"{start} came back to us on {order.day('returned_on')}."
         case "cancelled":
-            return f"{start} was cancelled on {order.day('cancelled_on')}.{_money_back(order)}"
+            return f"{start} was cancelled on {order.day('cancelled_on')}."
     return f"{start} has the status {order.status or 'unknown'}."
 
 
-def _money_back(order: FoundOrder) -> str:
-    return f" Of it, {usd(order.refunded_usd)} was paid back before." if order.refunded_usd else ""
+def refunded(order: FoundOrder) -> str:
+    """What was paid back before."""
+    paid = f"{usd(order.refunded_usd)} was" if order.refunded_usd else "So far nothing was"
+    return f" {paid} paid back for it."
 
 
 def _state(order: FoundOrder) -> str:

@@ -50,7 +50,7 @@ def failed(case: Case, done: Done, doing: str) -> Move:
     match done.outcome:
         case Outcome.REJECTED:
             decided = f"A colleague looked at {doing} and decided against it: {_sentence(done.why)}"
-            return Say(f"{decided} {answers.OFFER_PERSON}{answers.also(case.wish.also)}")
+            return Say(f"{decided} {answers.OFFER_PERSON}{answers.also(case.wish)}")
         case Outcome.SWITCHED_OFF:
             sorry = switched_off(doing)
             return refuse(case, f"{done.call.name} is switched off: {_sentence(done.why)}", sorry)
@@ -98,7 +98,7 @@ def find_order(case: Case) -> FoundOrder | Move:
     if done.outcome == Outcome.FAILED and "no order" in done.why:
         return Say(
             f"I cannot find an order {wanted} of yours. Please check the number; it is in the confirmation we sent you."
-            f"{answers.also(case.wish.also)}"
+            f"{answers.also(case.wish)}"
         )
     return failed(case, done, "looking at orders")
 

@@ -15,10 +15,11 @@ FORBIDDEN = {
         r"\bsystem prompt\b|\bdeveloper mode\b|\bjailbreak|\byou are now\b|\bpretend (to be|you)|\bact as\b",
         r"\b(print|reveal|repeat|show)\b.{0,20}\b(your|the) (instructions|prompt|rules)\b",
         r"\bwithout (an? |any )?(approval|asking)|\bapprove (it|this) yourself\b",
-        r"\bi am (an? |the )?(admin|developer)\b",
+        r"\b(i am|as) (an? |the )?(admin\w*|developer|owner)\b",
     ),
     "data": any_of(
-        r"\b(neighbou?r|girlfriend|boyfriend|wife|husband|friend|sister|brother|colleague|boss|ex|partner)'s? "
+        r"\b(neighbou?r|girlfriend|boyfriend|wife|husband|friend|sister|brother|colleague|boss|ex|partner)"
+        r"( [a-z]+)?('s|s) "
         r".{0,25}\b(orders?|address|e-?mail|phone|data|account|purchases?)\b",
         r"\b(another|other|all( the)?|any) (customers?|people|person|user)s?('s|')?\b.{0,40}"
         r"\b(orders?|address|e-?mails?|phone|data|names?)\b",
@@ -51,7 +52,7 @@ ASKS_RULE = any_of(
     r"\bam i talking to\b|\bare you (a )?(robot|bot|human|ai|real)\b",
     r"\bis .{0,40}\b(covered|under (warranty|guarantee))\b",
     r"\bwhat does .{0,30} cost\b|\bhow much (is|does|are)\b|\bmy data\b|\bdelete my\b|\bgdpr\b|\bprivacy\b",
-    r"\bpersonal data\b",
+    r"\bpersonal data\b|\bdo i (have|need) to\b|\bmust i\b|\b(is|are) .{0,20}\bfree\b",
 )
 RULE_TOPIC = any_of(
     r"\breturns?\b|\bsend .{0,20}back\b|\brefund|\bmoney back\b|\bdeliver|\bship|\bwarrant|\bguarantee",
@@ -61,11 +62,15 @@ RULE_TOPIC = any_of(
 )
 REFUND = any_of(
     r"\brefund|\bmoney back\b|\b(dollars|usd|bucks|\$ ?[\d.,]+) back\b|\breimburs|\bget back (my|the) money\b",
-    r"\bpay me back\b|\breturn (my|the) money\b",
+    r"\bpay me back\b|\breturn (my|the) money\b|\bgive me (my|the) money\b",
+    r"\b(give|take|bring) (it|this|them|one) back\b",
+    r"\bwant (my|the) money\b|\bchanged my mind\b|\bmoney b[ack]{2,3}\b",
     r"\b(want|like|need|wish) to (return|send back|exchange)\b",
     r"\b(return|send back) (my|this|the|it|these|order)\b",
 )
 DAMAGED = any_of(
+    r"\b(has|have) a (hole|crack|dent|scratch|tear)\b",
+    r"\btorn\b|\bripped\b|\bleak(s|ing)\b|\bcrushed\b|\bsilent\b|\bno sound\b",
     r"\bbroken?\b|\bbroke\b|\bdamaged?\b|\bcracked\b|\bsmashed\b|\bscratched\b|\bdented\b|\bshattered\b",
     r"\bdefective\b|\bfaulty\b",
     r"\b(does|do|did)(n't| not|nt) (work|turn on|charge|switch on)\b|\bstopped working\b|\bdead on arrival\b",
@@ -79,11 +84,20 @@ WRONG = any_of(
 )
 LATE = any_of(
     r"\b(has|have|did)(n't| not|nt) (yet )?(arrived?|come|shown up|been delivered|received?)\b",
-    r"\bnever (came|arrived|showed up|got here)\b",
+    r"\bnever (came|arrived|showed up|got|received|saw)\b",
     r"\bnot (yet )?(arrived|here|received|delivered|come)\b|\bstill (waiting|not here|nothing)\b|\boverdue\b",
     r"\blate\b|\bdelayed\b|\blost\b",
 )
+WHERE_IS_REFUND = any_of(r"\b(where|when)\b.{0,25}\b(my|the) (refund|money)\b")
+ACCOUNT = any_of(
+    r"\b(charged|billed|paid) (me )?(twice|double|two times)\b|\bovercharged\b|\binvoice\b|\breceipt\b",
+    r"\b(change|update|reset|forgot|lost|wrong|new)\b.{0,20}"
+    r"\b(e-?mail|password|phone number|login|profile|credit card)\b",
+)
+WHO = any_of(r"\bwho are you\b|\bwhat can you do\b|\bhow can you help\b|^help( me)?$")
 STATUS = any_of(
+    r"\bon (the|its) way\b|\bcourier\b|\bwhat happened (to|with)\b",
+    r"\bcheck (on |up )?(on )?(my |the )?(order |#)?\d{4,}\b",
     r"\bwhere('s| is| are|s)\b.{0,40}\b(orders?|package|parcel|delivery|it|stuff|things?|one|headphones|backpack)\b",
     r"\btrack(ing)?\b",
     r"\bstatus\b",
@@ -134,7 +148,7 @@ OFF_TOPIC = any_of(
     r"\bhow old are you\b",
 )
 GREETING = re.compile(r"^(hi|hello|hey|hiya|good (morning|afternoon|evening|day)|greetings|yo|moin|dear .{0,20})\b")
-THANKS = re.compile(r"\b(thanks?|thank you|thx|ty|cheers|great|perfect|awesome|bye|goodbye)\b")
+THANKS = re.compile(r"^no\W*$|\b(thanks?|thank you|thx|ty|cheers|great|perfect|awesome|bye|goodbye)\b")
 YES = re.compile(r"^(yes|yeah|yep|yup|sure|ok|okay|please do|do it|go ahead)\b.{0,20}$")
 OTHER = re.compile(r"\b(other|second|remaining)\b.{0,12}\b(order|one|parcel|package|delivery)\b")
 WHERE = re.compile(r"\bwhere\b")

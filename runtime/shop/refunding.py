@@ -132,4 +132,4 @@ def _difference(case: Case, done: Done, paid: Decimal) -> str:
 
 
 def _also(case: Case) -> str:
-    return answers.also(case.wish.also)
+    return answers.also(case.wish)

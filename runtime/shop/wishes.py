@@ -25,6 +25,7 @@ class Intent(StrEnum):
     DRAFT = "draft"
     CANCEL = "cancel"
     PERSON = "person"
+    ACCOUNT = "account"  # payments, invoices, the customer's account: nothing the tools reach
     THREAT = "threat"  # law, safety, threats: a person must see it
     COMPLAINT = "complaint"
     FORBIDDEN = "forbidden"
@@ -59,7 +60,14 @@ _KNOWN = (
 )
 _WORDS = _KNOWN.split()
 # Real words that are one letter away from a word above.
-_INNOCENT = frozenset({"older", "border", "honey", "monkey", "strong", "chance", "charge", "pleases", "throng"})
+_REAL = (
+    "older odder border honey monkey monet money's strong throng wring wrongs chance changed changes charge pleased "
+    "pleases lease plead police statue statues deliver delivers parcels packages packaged arrives arrival shopping "
+    "chipping whipping skipping slipping returner retire retires receives deceive deceived relieve cancels cancer "
+    "chancel tracing cracking tricking trucking thinks thank banks layer lawyers humane humans parson persons persona "
+    "damages dammed addresses warrants token broker brokers discounts questions refunder adders"
+)
+_INNOCENT = frozenset(_REAL.split())
 
 
 def _one_letter_off(word: str) -> Iterator[str]:
@@ -85,7 +93,7 @@ _ORDER_WORD = re.compile(r"(?:\border(?:s)?(?:\s+(?:number|no|nr|id))?\b[\s.:#]*
 _ORDER_BARE = re.compile(r"(?<![\d.,$€£/-])\b(\d{4,6})\b(?![.,]\d|[/-]\d)")
 _ORDER_NEXT = re.compile(r"(?:,|\band\b|&|\bor\b)\s*#?\s?(\d{4,9})\b")
 _NUMBER = r"(\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,7}(?:[.,]\d{1,2})?)"
-_MONEY = re.compile(rf"(?:\$|\busd)\s?{_NUMBER}(?!\w)|\b{_NUMBER}\s?(?:\$|usd\b|dollars?\b|bucks\b)")
+_MONEY = re.compile(rf"(?:\$|\busd)\s?{_NUMBER}(?!\w)|\b{_NUMBER}(?:\$(?!\s?\d)|\s?(?:usd|dollars?|bucks)\b)")
 _CLAUSE = re.compile(r"[.?!;\n]+(?=\s|$)|\band also\b|\balso\b|\bplus\b|,?\s\bthen\b")
 _YEARS = frozenset(str(year) for year in range(2015, 2040))
 
@@ -93,7 +101,9 @@ _YEARS = frozenset(str(year) for year in range(2015, 2040))
 # The first that fits names the clause.
 _RULES = (
     (Intent.DRAFT, phrasings.DRAFT),
+    (Intent.ACCOUNT, phrasings.ACCOUNT),
     (Intent.ADDRESS, phrasings.ADDRESS),
+    (Intent.STATUS, phrasings.WHERE_IS_REFUND),
     (Intent.REFUND, phrasings.REFUND),
     (Intent.ORDERS, phrasings.ORDERS),
     (Intent.CANCEL, phrasings.CANCEL),
@@ -163,7 +173,7 @@ def _clauses(plain: str) -> list[str]:
 
 def _of_clause(clause: str, orders: tuple[str, ...]) -> Intent | None:
     asks_rule = phrasings.ASKS_RULE.search(clause) and phrasings.RULE_TOPIC.search(clause)
-    if asks_rule and not orders and not phrasings.STATUS.search(clause):
+    if asks_rule and not orders and not phrasings.STATUS.search(clause) and not phrasings.ACCOUNT.search(clause):
         return None if phrasings.ORDERS.search(clause) else Intent.POLICY
     return next((intent for intent, pattern in _RULES if pattern.search(clause)), None)
 
@@ -188,7 +198,7 @@ def _small_talk(plain: str) -> Intent:
         return Intent.THANKS
     if phrasings.GREETING.search(plain) and len(plain) < 60:
         return Intent.GREETING
-    return Intent.UNCLEAR
+    return Intent.GREETING if phrasings.WHO.search(plain) else Intent.UNCLEAR
 
 
 def _amount(plain: str) -> Decimal | None:

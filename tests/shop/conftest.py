@@ -9,7 +9,6 @@ from django.utils.timezone import now
 from runtime.shop import documents, seed, stories
 from runtime.shop.seed import Shop
 
-
 _build = seed.build
 
 

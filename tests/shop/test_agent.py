@@ -317,6 +317,22 @@ def test_the_second_wish_is_put_off_openly():
     assert "You also asked about the list of your orders" in final.text
 
 
+def test_a_second_order_is_put_off_openly():
+    final = talk("Refund order 10482, #10471", PASSAGES, order(), paid("129.00"), {"sent": True})
+
+    assert "You also asked about order 10471" in final.text
+
+
+@pytest.mark.parametrize(
+    ("refunded", "said"), [("62.00", "$62.00 was paid back"), ("0.00", "So far nothing was paid back")]
+)
+def test_where_a_refund_is_never_makes_a_new_one(refunded: str, said: str):
+    reply = talk("Where is my refund for order 10482?", order(refunded_usd=refunded))
+
+    assert not reply.calls
+    assert said in reply.text
+
+
 # Whatever happens
 
 _OUTCOMES = st.one_of(
@@ -380,7 +396,7 @@ def _was_paid(messages: list[Any]) -> bool:
     [
         (REFUND, [PASSAGES, order(), paid("129.00"), {"sent": True}]),
         ("Refund $500 for order 10482, it is broken", [PASSAGES, order(), paid("129.00"), {"sent": True}]),
-        ("Where is order 10482?", [order(status="returned", refunded_usd="129.00")]),
+        ("Where is the money for order 10482?", [order(status="returned", refunded_usd="129.00")]),
         ("Refund order 10482", [PASSAGES, order(refunded_usd="129.00", refundable_usd="0.00")]),
     ],
 )
