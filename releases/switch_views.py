@@ -15,7 +15,7 @@ from releases import acknowledgements, controls, forms, switches
 from releases.models import KillSwitch
 from releases.states import Scope, SwitchEffect
 
-MOST_STRIPS = 2
+MOST_NAMED = 3
 HISTORY = 20
 
 
@@ -78,5 +78,5 @@ def switch_strip(request: Request) -> HttpResponse:
     return render(
         request,
         "releases/_switch_strip.html",
-        {"engaged": engaged[:MOST_STRIPS], "more": max(0, len(engaged) - MOST_STRIPS), "unsaid": switches.NO_REASON},
+        {"engaged": engaged[:MOST_NAMED], "more": max(0, len(engaged) - MOST_NAMED), "unsaid": switches.NO_REASON},
     )
