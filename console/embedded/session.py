@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -42,6 +43,8 @@ def around(arguments: Sequence[str]) -> Iterator[None]:
     data_dir = servers.data_dir()
     if not arguments or arguments[0] in NEED_NO_SERVERS or "--help" in arguments:
         os.environ.update(_keys_without_traces(data_dir))
+        # makemigrations would like to compare with a database, and complains that it cannot.
+        warnings.filterwarnings("ignore", message="Got an error checking a consistent migration history")
         yield
         return
     with _servers(data_dir, arguments) as variables:
