@@ -27,7 +27,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, connection
 from django.db.models import F, Q
 
-from console import bearer, live, ratelimits
+from console import bearer, live, ratelimits, stopping
 from console.actors import Actor
 from runtime import traces, wire
 from runtime.models import Draft, Run, RunEvent, Step
@@ -42,6 +42,7 @@ HEARTBEAT_S = 15.0
 PLACE_HELD_S = 3 * HEARTBEAT_S
 RECONNECT_MS = 2000
 SUBSCRIBE_WITHIN_S = 2.0
+NOTICE_A_STOP_S = 0.5
 BATCH = 200
 END = "run.finished"
 Place = tuple[str, str]  # what the place is counted under, and the name of this one
@@ -98,7 +99,7 @@ async def _pieces(run: Run, after: int, listener: Actor, place: Place, wake: _Wa
             drafted = batch.draft[0]
             yield _event("draft", {"text": shown(batch.draft[1])})
         after = max(after, batch.seq)
-        if batch.is_over:
+        if batch.is_over or stopping.is_asked():
             return
         if time.monotonic() >= beat:
             beat = time.monotonic() + HEARTBEAT_S
@@ -108,7 +109,15 @@ async def _pieces(run: Run, after: int, listener: Actor, place: Place, wake: _Wa
             await sync_to_async(_hold, thread_sensitive=False)(place)
             yield b": keep-alive\n\n"
         if batch.is_whole:
-            await wake.wait(min(wake.patience_s, max(0.0, beat - time.monotonic())))
+            await _wait(wake, min(wake.patience_s, max(0.0, beat - time.monotonic())))
+
+
+async def _wait(wake: _Wake, at_most_s: float) -> None:
+    """In short pieces, so that a server that stops is not held up."""
+    end = time.monotonic() + at_most_s
+    while not stopping.is_asked() and (left := end - time.monotonic()) > 0:
+        if await wake.wait(min(left, NOTICE_A_STOP_S)):
+            return
 
 
 def look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown) -> Batch:
@@ -232,15 +241,16 @@ class _Wake:
             async with asyncio.timeout(SUBSCRIBE_WITHIN_S):
                 await self.layer.group_discard(self.group, self.channel)
 
-    async def wait(self, at_most_s: float) -> None:
-        """Until something was announced, or the time is up."""
+    async def wait(self, at_most_s: float) -> bool:
+        """Until something was announced (true), or the time is up."""
         if self.next is None:
             await asyncio.sleep(at_most_s)
-            return
+            return False
         done, _ = await asyncio.wait({self.next}, timeout=at_most_s)
         if done:
             self._listen(lost=self.next.exception())
             await asyncio.sleep(LOOK_NO_SOONER_S)  # one look for a burst of announcements
+        return bool(done)
 
     def _listen(self, lost: BaseException | None = None) -> None:
         if lost is not None:

@@ -16,7 +16,7 @@ from django.db import connection
 from django.test import AsyncClient
 from django.utils.timezone import now
 
-from console import live
+from console import live, stopping
 from console.models import RoleGrant
 from console.roles import Role
 from runtime import events, streams
@@ -34,7 +34,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(streams, "LOOK_NO_SOONER_S", 0.0)
     yield
     # Views of the asynchronous client run in this thread; its connection would keep the test database from going.
-    SyncToAsync.single_thread_executor.submit(connection.close).result()
+    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()
 
 
 class Listener:
@@ -334,6 +334,20 @@ def test_a_stream_ends_when_the_right_to_it_ends(monkeypatch, what):
     told = asyncio.run(main())
 
     assert names(told) == [(None, "stream.closed")]
+
+
+def test_a_stream_ends_when_the_server_stops(monkeypatch):
+    run, program = a_run(RunStatus.RUNNING), Program("runs.read")
+
+    async def main():
+        async with Listener(program, run) as listener:
+            waiting = asyncio.ensure_future(listener.rest())
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            monkeypatch.setattr(stopping, "is_asked", lambda: True)
+            return await asyncio.wait_for(waiting, 3)
+
+    assert asyncio.run(main()) == []
 
 
 def test_a_token_holds_only_so_many_streams_and_gets_a_place_back(settings):

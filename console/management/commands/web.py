@@ -1,14 +1,27 @@
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
+from uvicorn.main import STARTUP_FAILURE  # type: ignore[attr-defined]  # the status that uvicorn itself exits with
+
+from console import stopping
 
 # An open page keeps its socket for ever; a stop does not wait longer than this for it.
 GRACE_SECONDS = 5
 POOL = {"min_size": 2, "max_size": 20, "timeout": 10}
+
+
+class Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Also tell event streams, which end by themselves; their readers come back to the next server."""
+        stopping.begin()
+        super().handle_exit(sig, frame)
 
 
 class Command(BaseCommand):
@@ -26,7 +39,7 @@ class Command(BaseCommand):
         # Loaded here, so that a fault shows its own traceback and ends the process with an error.
         from console.asgi import application
 
-        uvicorn.run(
+        config = uvicorn.Config(
             application,
             host=options["host"],
             port=options["port"],
@@ -37,6 +50,11 @@ class Command(BaseCommand):
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+        server = Server(config)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            sys.exit(STARTUP_FAILURE)
 
 
 def _pool_connections() -> None:
