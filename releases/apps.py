@@ -8,6 +8,8 @@ class ReleasesConfig(AppConfig):
     name = "releases"
 
     def ready(self) -> None:
+        from releases import palette
+
         operators = {Role.OPERATOR, Role.ADMIN}
         roles.declare("releases.read", EVERYONE, "see agents and releases")
         roles.declare("releases.create", operators, "create releases")
@@ -15,6 +17,7 @@ class ReleasesConfig(AppConfig):
         roles.declare("switches.read", EVERYONE, "see kill switches")
         roles.declare("switches.engage", operators, "engage kill switches")
         roles.declare("switches.lift", operators, "lift kill switches")
+        shell.register_search(palette.find)
         live.topic("releases", lambda actor, _: actor.may("releases.read"))
         live.topic("switches", lambda actor, _: actor.may("switches.read"))
         shell.register(

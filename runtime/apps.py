@@ -10,13 +10,14 @@ class RuntimeConfig(AppConfig):
 
     def ready(self) -> None:
         from releases import acknowledgements
-        from runtime import calls, runs, workers
+        from runtime import calls, palette, runs, workers
 
         starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
         roles.declare("runs.read", EVERYONE, "see runs")
         roles.declare("runs.create", starters, "start runs")
         roles.declare("runs.cancel", starters, "cancel runs")
         roles.declare("runs.personal", starters, "see personal data in runs")
+        shell.register_search(palette.find)
         live.topic("runs", lambda actor, _: actor.may("runs.read"))
         live.topic("run", runs.may_listen)
         acknowledgements.register(workers.acknowledged)
