@@ -145,4 +145,5 @@ def _take(counted: Counted, sums: Mapping[str, Any], names: Iterable[str]) -> No
 def _rows(statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows

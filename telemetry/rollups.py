@@ -113,14 +113,20 @@ def hour_of(moment: datetime) -> datetime:
 def roll_up(hour: datetime) -> int:
     """Count one hour again, from its runs and their steps. Returns how many points it has now."""
     hour = hour_of(hour)
-    values = {"hour": hour, "end": hour + HOUR, "now": timezone.now(), "ln_growth": latency.LN_GROWTH}
+    values: dict[str, datetime | float] = {
+        "hour": hour,
+        "end": hour + HOUR,
+        "now": timezone.now(),
+        "ln_growth": latency.LN_GROWTH,
+    }
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK, int(hour.timestamp()) // 3600])
         MetricPoint.objects.filter(hour=hour).delete()
-        cursor.execute(RUNS_SQL, values)
-        points = cursor.rowcount
-        cursor.execute(TOOLS_SQL, values)
-        return points + cursor.rowcount
+        points = 0
+        for statement in (RUNS_SQL, TOOLS_SQL):
+            cursor.execute(statement, values)
+            points += cursor.rowcount
+        return points
 
 
 def roll_up_recent(now: datetime) -> int:

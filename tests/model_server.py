@@ -185,7 +185,7 @@ def _openai(answer: Answer, body: dict[str, Any]) -> Iterator[str]:
 
 
 def _openai_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    found = {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage}
+    found: dict[str, Any] = {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage}
     if usage.get("cached"):
         found["prompt_tokens_details"] = {"cached_tokens": usage["cached"]}
     return {**found, "total_tokens": 0}

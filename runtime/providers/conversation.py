@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter
 from pydantic_ai import messages as theirs
@@ -82,7 +82,8 @@ def calls_of(response: theirs.ModelResponse, before: Iterable[Message]) -> tuple
         if isinstance(part, theirs.ToolCallPart):
             call_id = _unused(part.tool_call_id, taken)
             taken.add(call_id)
-            found.append(Call(call_id, arguments.writable(part.tool_name), arguments.parse(part.args)))
+            raw = cast("str | dict[str, Any] | None", part.args)
+            found.append(Call(call_id, arguments.writable(part.tool_name), arguments.parse(raw)))
     return tuple(found)
 
 

@@ -36,7 +36,7 @@ def decide_change(
     if runs_before == 0 or before is None:
         return NotEnough("nothing to compare with")
     if min(runs, runs_before) < ENOUGH_TO_COMPARE or now is None:
-        return NotEnough(f"too few runs to compare ({runs} now, {runs_before} before)")
+        return NotEnough(f"too few to compare ({runs} now, {runs_before} before)")
     if is_share:
         return Change(points=(now - before) * 100)
     return Change(ratio=(now - before) / before) if before else NotEnough("nothing to compare with")

@@ -40,10 +40,10 @@ def test_durations_below_a_millisecond_share_the_first_bucket() -> None:
     [
         (0.9, 0.8, 100, 100, True, Change(points=pytest.approx(10))),
         (0.12, 0.10, 20, 20, False, Change(ratio=pytest.approx(0.2))),
-        (0.9, 0.8, 19, 100, True, NotEnough("too few runs to compare (19 now, 100 before)")),
-        (0.9, 0.8, 100, 19, True, NotEnough("too few runs to compare (100 now, 19 before)")),
+        (0.9, 0.8, 19, 100, True, NotEnough("too few to compare (19 now, 100 before)")),
+        (0.9, 0.8, 100, 19, True, NotEnough("too few to compare (100 now, 19 before)")),
         (0.9, None, 100, 0, True, NotEnough("nothing to compare with")),
-        (None, 0.8, 100, 100, True, NotEnough("too few runs to compare (100 now, 100 before)")),
+        (None, 0.8, 100, 100, True, NotEnough("too few to compare (100 now, 100 before)")),
         (5.0, 0.0, 100, 100, False, NotEnough("nothing to compare with")),
     ],
 )

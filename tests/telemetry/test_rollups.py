@@ -168,4 +168,4 @@ def test_the_job_counts_the_present_hour_and_makes_up_for_missed_ones():
 
 def test_the_job_is_one_that_the_queue_may_call():
     assert jobs.roll_up in jobs.ENTRY_POINTS
-    assert any(jobs.roll_up in entry or "telemetry.jobs.roll_up" in entry for entry in jobs.CRON)
+    assert ((jobs.roll_up, jobs.EVERY_S),) == jobs.CRON
