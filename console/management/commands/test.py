@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     for is_journeys in (False, True):
         command = part(arguments, is_journeys=is_journeys)
         if command is not None:
-            print(f"\n$ {' '.join(command[1:])}", flush=True)
+            print(f"\n$ python {' '.join(command[1:])}", flush=True)
             status = subprocess.run(command, cwd=settings.BASE_DIR, check=False).returncode
             statuses.append(status if status >= 0 else 128 - status)
     # A selection (-k) may leave one part empty; only when both are was it a mistake.
