@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync
-from django.db import connection
+from django.db import connection, transaction
 from django.test import AsyncClient
 from django.utils.timezone import now
 
@@ -274,6 +274,37 @@ def test_a_step_is_told_when_it_begins_and_when_its_result_comes(monkeypatch):
 
     assert names(told) == [("1", "step.started"), ("2", "step.finished"), ("3", "run.finished")]
     assert told[0]["data"]["step_id"] == told[1]["data"]["step_id"] == step.public_id
+
+
+def test_nothing_is_lost_while_the_journal_is_being_written(monkeypatch):
+    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 0.001)
+    monkeypatch.setattr(streams, "BATCH", 7)
+    run, program = a_run(RunStatus.RUNNING), Program("runs.read")
+    rounds = 60
+
+    def a_worker_writes():
+        for _ in range(rounds):
+            with transaction.atomic():
+                begun = events.next_seq(run.pk)
+                step = a_step(run, seq=begun, status=StepStatus.STARTED)
+                events.append(run, "run.note")
+            with transaction.atomic():
+                done = events.next_seq(run.pk)
+                Step.objects.filter(pk=step.pk).update(status=StepStatus.DONE, finished_at=now(), done_seq=done)
+        with transaction.atomic():
+            Run.objects.filter(pk=run.pk).update(status=RunStatus.SUCCEEDED, finished_at=now())
+            events.append(run, "run.finished")
+
+    async def main():
+        async with Listener(program, run) as listener:
+            writing = asyncio.ensure_future(apart(a_worker_writes))
+            told = await listener.rest()
+            await writing
+            return told
+
+    told = asyncio.run(main())
+
+    assert [int(event["id"]) for event in told] == list(range(1, 3 * rounds + 2))
 
 
 def test_text_that_is_being_written_comes_as_drafts_without_a_number(monkeypatch):
