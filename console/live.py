@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
+import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 
-from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
 
@@ -33,14 +37,12 @@ def group(name: str) -> str:
 
 def announce(*topics: str) -> None:
     """After the transaction commits, tell every page that shows one of the topics. Losing it is harmless."""
-    transaction.on_commit(lambda: _send(topics), robust=True)
+    transaction.on_commit(lambda: send(*topics), robust=True)
 
 
-def _send(topics: tuple[str, ...]) -> None:
-    try:
-        async_to_sync(publish)(*topics)
-    except Exception as lost:
-        log.warning("Pages were not told of %s: %s. They catch up by polling.", ", ".join(topics), lost)
+def send(*topics: str) -> None:
+    """Tell them now, from synchronous code outside of a transaction. Returns at once."""
+    _courier.send(topics)
 
 
 async def publish(*topics: str) -> None:
@@ -48,3 +50,44 @@ async def publish(*topics: str) -> None:
     layer = get_channel_layer()
     for name in topics:
         await layer.group_send(group(name), {"type": "topic.changed", "topic": name})
+
+
+class _Courier:
+    """Sends for synchronous code, on one loop and one Redis connection per process, without making it wait."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.owner = 0  # process that started the loop; a fork has to start its own
+        self.under_way: set[Future[None]] = set()
+
+    def send(self, topics: tuple[str, ...]) -> None:
+        sent = asyncio.run_coroutine_threadsafe(self._publish(topics), self._started())
+        self.under_way.add(sent)
+        sent.add_done_callback(self.under_way.discard)
+
+    def settle(self) -> None:
+        if self.owner == os.getpid():
+            wait(list(self.under_way), timeout=1)
+
+    async def _publish(self, topics: tuple[str, ...]) -> None:
+        try:
+            await publish(*topics)
+        except Exception as lost:
+            log.warning("Pages were not told of %s: %s. They catch up by polling.", ", ".join(topics), lost)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self.guard:
+            if self.loop is None or self.owner != os.getpid():
+                self.loop, self.owner = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(target=self.loop.run_forever, name="live", daemon=True).start()
+            return self.loop
+
+
+_courier = _Courier()
+
+
+@atexit.register
+def settle() -> None:
+    """Give what is under way a moment, at most a second; called when the process ends."""
+    _courier.settle()

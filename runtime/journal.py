@@ -107,11 +107,15 @@ class Written:
     cancel_requested: bool
 
 
-WRITE_SQL = f"""
-WITH blocking AS (SELECT id FROM ({switches.BLOCKING_SQL}) AS switch WHERE %(guarded)s),
+# Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within this write. psycopg
+# keeps parsed statements of up to 4,096 characters, so this one stays below (a test holds it).
+WRITE_SQL = " ".join(
+    f"""
+WITH given AS (SELECT %(status)s::varchar AS status, %(count)s::int AS count),
+blocking AS (SELECT id FROM ({switches.BLOCKING_SQL}) AS switch WHERE %(guarded)s),
 run AS (
-    UPDATE runtime_run SET
-        seq = seq + %(count)s,
+    UPDATE runtime_run AS r SET
+        seq = seq + given.count,
         steps_used = steps_used + %(new_steps)s,
         model_calls = model_calls + %(model_calls)s,
         tool_calls = tool_calls + %(tool_calls)s,
@@ -122,67 +126,62 @@ run AS (
         output_tokens = output_tokens + %(output_tokens)s,
         cost_usd = cost_usd + %(cost_usd)s,
         cost_basis = CASE WHEN 'unpriced' IN (cost_basis, %(cost_basis)s) THEN 'unpriced'
-                          WHEN 'estimated' IN (cost_basis, %(cost_basis)s) THEN 'estimated' ELSE cost_basis END,
+            WHEN 'estimated' IN (cost_basis, %(cost_basis)s) THEN 'estimated' ELSE cost_basis END,
         tools_called = CASE WHEN %(tool)s = '' OR %(tool)s = ANY (tools_called) THEN tools_called
-                            ELSE array_append(tools_called, %(tool)s::varchar) END,
+            ELSE array_append(tools_called, %(tool)s::varchar) END,
         risk_level = CASE WHEN 'high' IN (risk_level, %(risk)s) THEN 'high'
-                          WHEN 'medium' IN (risk_level, %(risk)s) THEN 'medium' ELSE risk_level END,
+            WHEN 'medium' IN (risk_level, %(risk)s) THEN 'medium' ELSE risk_level END,
         tainted = tainted OR %(tainted)s,
-        status = COALESCE(%(status)s::varchar, status),
-        cause = CASE WHEN %(status)s::varchar IS NULL THEN cause ELSE %(cause)s END,
-        cause_detail = CASE WHEN %(status)s::varchar IS NULL THEN cause_detail ELSE %(cause_detail)s END,
-        answer = CASE WHEN %(status)s::varchar IS NULL THEN answer ELSE %(answer)s END,
-        worker_id = CASE WHEN %(status)s::varchar IS NULL THEN worker_id END,
-        working_ms = working_ms + CASE WHEN %(status)s::varchar IS NULL THEN 0
+        status = COALESCE(given.status, r.status),
+        cause = CASE WHEN given.status IS NULL THEN cause ELSE %(cause)s END,
+        cause_detail = CASE WHEN given.status IS NULL THEN cause_detail ELSE %(cause_detail)s END,
+        answer = CASE WHEN given.status IS NULL THEN answer ELSE %(answer)s END,
+        worker_id = CASE WHEN given.status IS NULL THEN worker_id END,
+        working_ms = working_ms + CASE WHEN given.status IS NULL THEN 0
             ELSE GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - turn_started_at) * 1000)::bigint END,
         finished_at = CASE WHEN %(is_final)s THEN clock_timestamp() END,
-        waiting_since = CASE WHEN %(status)s::varchar = 'waiting' THEN clock_timestamp() END,
-        queued_at = CASE WHEN %(status)s::varchar = 'queued' THEN clock_timestamp() ELSE queued_at END,
+        waiting_since = CASE WHEN given.status = 'waiting' THEN clock_timestamp() END,
+        queued_at = CASE WHEN given.status = 'queued' THEN clock_timestamp() ELSE queued_at END,
         wake_at = %(wake_at)s
-    WHERE id = %(run_id)s AND fence = %(fence)s AND status = 'running' AND NOT EXISTS (SELECT 1 FROM blocking)
-    RETURNING id, seq, fence, cancel_requested_at
+    FROM given
+    WHERE id = %(run_id)s AND fence = %(fence)s AND r.status = 'running' AND NOT EXISTS (SELECT 1 FROM blocking)
+    RETURNING id, seq, seq - given.count AS base, cancel_requested_at
 ),
 inserted AS (
-    INSERT INTO runtime_step (id, run_id, seq, done_seq, fence, kind, name, status, verdict, rule, summary, error,
-        attempt, call_id, idempotency_key, started_at, finished_at, input_tokens, cached_tokens, output_tokens,
-        cost_usd, cost_basis)
-    SELECT s.id, run.id, run.seq - %(count)s + s.place,
-        CASE WHEN s.finished_at IS NULL THEN NULL ELSE run.seq - %(count)s + s.place END, run.fence,
-        s.kind, s.name, s.status, s.verdict, s.rule, s.summary, s.error, s.attempt, s.call_id,
-        CASE s.idempotency_key WHEN '' THEN '' ELSE s.idempotency_key || (run.seq - %(count)s + s.place) END,
-        s.started_at, s.finished_at, s.input_tokens, s.cached_tokens, s.output_tokens, s.cost_usd, s.cost_basis
-    FROM run, jsonb_to_recordset(%(steps)s::jsonb) AS s (id uuid, place int, kind varchar, name varchar,
-        status varchar, verdict varchar, rule varchar, summary varchar, error varchar, attempt smallint,
-        call_id varchar, idempotency_key varchar, started_at timestamptz, finished_at timestamptz, input_tokens int,
-        cached_tokens int, output_tokens int, cost_usd numeric, cost_basis varchar)
+    INSERT INTO runtime_step SELECT placed.*
+    FROM run, jsonb_populate_recordset(NULL::runtime_step, %(steps)s::jsonb) AS s,
+        jsonb_populate_record(s, jsonb_build_object('seq', base + s.seq, 'done_seq', base + s.done_seq,
+            'idempotency_key', CASE s.idempotency_key WHEN '' THEN '' ELSE s.idempotency_key || (base + s.seq) END)
+        ) AS placed
 ),
 payloads AS (
     INSERT INTO runtime_steppayload (step_id, input, output)
-    SELECT p.id, p.input, p.output
-    FROM run, jsonb_to_recordset(%(payloads)s::jsonb) AS p (id uuid, input jsonb, output jsonb)
+    SELECT p.step_id, p.input, p.output
+    FROM run, jsonb_populate_recordset(NULL::runtime_steppayload, %(payloads)s::jsonb) AS p
 ),
 finished AS (
     UPDATE runtime_step AS step SET status = f.status, verdict = COALESCE(NULLIF(f.verdict, ''), step.verdict),
-        summary = COALESCE(NULLIF(f.summary, ''), step.summary), error = f.error,
-        finished_at = f.finished_at, done_seq = run.seq - %(count)s + f.place
-    FROM run, jsonb_to_recordset(%(finished)s::jsonb) AS f (id uuid, place int, status varchar, verdict varchar,
-        summary varchar, error varchar, finished_at timestamptz)
+        summary = COALESCE(NULLIF(f.summary, ''), step.summary), error = f.error, finished_at = f.finished_at,
+        done_seq = base + f.done_seq
+    FROM run, jsonb_populate_recordset(NULL::runtime_step, %(finished)s::jsonb) AS f
     WHERE step.id = f.id AND step.run_id = run.id AND step.finished_at IS NULL
+    RETURNING step.id
 ),
 outputs AS (
-    UPDATE runtime_steppayload AS payload SET output = f.output
-    FROM run, jsonb_to_recordset(%(finished)s::jsonb) AS f (id uuid, output jsonb)
-    WHERE payload.step_id = f.id
+    UPDATE runtime_steppayload AS payload SET output = o.output
+    FROM finished, jsonb_populate_recordset(NULL::runtime_steppayload, %(outputs)s::jsonb) AS o
+    WHERE payload.step_id = finished.id AND o.step_id = finished.id
 ),
 events AS (
     INSERT INTO runtime_runevent (run_id, seq, kind, at, by_label, data)
-    SELECT run.id, run.seq - %(count)s + e.place, e.kind, clock_timestamp(), '', e.data
-    FROM run, jsonb_to_recordset(%(events)s::jsonb) AS e (place int, kind varchar, data jsonb)
+    SELECT run.id, base + e.seq, e.kind, clock_timestamp(), '', e.data
+    FROM run, jsonb_populate_recordset(NULL::runtime_runevent, %(events)s::jsonb) AS e
 ),
 draft AS (DELETE FROM runtime_draft USING run WHERE runtime_draft.run_id = run.id AND %(new_steps)s > 0)
 SELECT run.seq, run.cancel_requested_at IS NOT NULL, (SELECT id FROM blocking)
 FROM (VALUES (1)) AS always LEFT JOIN run ON true
-"""  # noqa: S608 (constants of ours only)
+""".split()  # noqa: S608 (constants of ours only)
+)
 
 LOAD_SQL = """
     SELECT s.seq, s.kind, s.name, s.status, s.id, s.verdict, s.rule, s.error, s.summary, s.call_id, s.idempotency_key,
@@ -195,10 +194,10 @@ LOAD_SQL = """
 def parameters(lease: Lease, write: Write, final: bool) -> dict[str, Any]:
     """What WRITE_SQL needs. Places number the writes of this operation: steps, then finished ones, then events."""
     new, done = len(write.steps), len(write.finished)
-    steps = [_step_row(place, step) for place, step in enumerate(write.steps, start=1)]
+    steps = [_step_row(lease, place, step) for place, step in enumerate(write.steps, start=1)]
     finished = [_finished_row(place, step) for place, step in enumerate(write.finished, start=new + 1)]
     events = [
-        {"place": place, "kind": kind, "data": redact.value(dict(data))}
+        {"seq": place, "kind": kind, "data": dict(data)}
         for place, (kind, data) in enumerate(write.events, start=new + done + 1)
     ]
     guard = write.guard or {"agent": "", "tool": "", "is_write": False}
@@ -229,8 +228,9 @@ def parameters(lease: Lease, write: Write, final: bool) -> dict[str, Any]:
         "answer": plain(write.answer),
         "wake_at": write.wake_at,
         "steps": _json(steps),
-        "payloads": _json([{"id": step.id, "input": step.input, "output": step.output} for step in write.steps]),
+        "payloads": _json([{"step_id": s.id, "input": s.input, "output": s.output} for s in write.steps]),
         "finished": _json(finished),
+        "outputs": _json([{"step_id": step.id, "output": step.output} for step in write.finished]),
         "events": _json(events),
     }
 
@@ -327,10 +327,13 @@ def _entry(row: tuple[Any, ...]) -> Entry:
     )  # fmt: skip
 
 
-def _step_row(place: int, step: NewStep) -> dict[str, Any]:
+def _step_row(lease: Lease, place: int, step: NewStep) -> dict[str, Any]:
     return {
         "id": step.id,
-        "place": place,
+        "run_id": lease.run_id,
+        "fence": lease.fence,
+        "seq": place,
+        "done_seq": place if step.finished_at else None,
         "kind": step.kind,
         "name": step.name[:120],
         "status": step.status,
@@ -354,13 +357,12 @@ def _step_row(place: int, step: NewStep) -> dict[str, Any]:
 def _finished_row(place: int, step: Finished) -> dict[str, Any]:
     return {
         "id": step.id,
-        "place": place,
+        "done_seq": place,
         "status": step.status,
         "verdict": step.verdict,
         "summary": redact.text(step.summary)[:300],
         "error": step.error[:60],
         "finished_at": step.finished_at.isoformat() if step.finished_at else None,
-        "output": step.output,
     }
 
 

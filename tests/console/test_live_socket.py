@@ -224,5 +224,6 @@ def test_a_lost_notice_does_not_undo_the_work(monkeypatch, caplog):
 
     with transaction.atomic():
         live.announce("lamps")
+    live.settle()
 
     assert "They catch up by polling" in caplog.text

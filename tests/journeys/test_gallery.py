@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -199,19 +198,12 @@ def test_a_page_hears_what_changed_and_says_when_it_cannot(signed_in: Page) -> N
     expect(indicator).to_have_text("Live")
 
     with signed_in.expect_response(lambda answer: "/approvals/" in answer.url and answer.request.method == "GET"):
-        announce("approvals")
+        live.send("approvals")
     signed_in.context.set_offline(True)
     expect(indicator).to_have_text("Offline")
     expect(signed_in.locator("[data-offline]")).to_be_visible()
     signed_in.context.set_offline(False)
     expect(indicator).to_have_text("Live", timeout=20_000)
-
-
-def announce(topic: str) -> None:
-    """In a thread of its own: Playwright's event loop already runs in this one."""
-    speaking = threading.Thread(target=live._send, args=([topic],))
-    speaking.start()
-    speaking.join()
 
 
 def test_signing_out_elsewhere_leaves_no_open_page_behind(signed_in: Page, context: BrowserContext) -> None:

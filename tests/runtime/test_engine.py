@@ -11,7 +11,7 @@ from approvals.states import ApprovalStatus, Verdict
 from console.actors import system
 from releases import switches
 from releases.states import Scope, SwitchEffect
-from runtime import runs
+from runtime import journal, runs
 from runtime.messages import Call, Reply
 from runtime.models import Run
 from runtime.states import RunStatus
@@ -329,3 +329,8 @@ def test_the_same_idempotency_key_returns_the_first_run():
     with pytest.raises(Exception, match="another request"):
         runs.create(agent=release.agent.slug, text="b", by=harness.STARTER, principal_id="p", idempotency_key="k")
     assert Run.objects.count() == 1
+
+
+def test_the_statement_of_every_write_stays_short_enough_for_the_driver_to_keep_it_parsed():
+    """psycopg parses a statement anew at each execution when it is longer than 4,096 characters."""
+    assert len(journal.WRITE_SQL) < 4096
