@@ -11,6 +11,8 @@ if sys.version_info < (3, 11):
         "Steadyhand needs Python 3.11 or newer; this is Python %d.%d (%s). Start it with a newer one, for example:"
         " python3.11 manage.py up" % (sys.version_info[0], sys.version_info[1], sys.executable)
     )
+if sys.platform == "win32":
+    sys.exit("Steadyhand runs on Linux and macOS. On Windows, start it inside the Windows Subsystem for Linux (WSL).")
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from console.consumers import LiveConsumer  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": LimitedBodies(pages, settings.DATA_UPLOAD_MAX_MEMORY_SIZE),
+        # Django's handler is annotated a little narrower than ASGI.
+        "http": LimitedBodies(pages, settings.DATA_UPLOAD_MAX_MEMORY_SIZE),  # type: ignore[arg-type]
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([path("live/", LiveConsumer.as_asgi())]))
         ),

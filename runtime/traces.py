@@ -281,7 +281,9 @@ def _work(run: Run, steps: Sequence[Step], clock: _Clock, look: Look) -> list[Sp
     if not look.show:
         return [_span(step, clock) for step in steps if step.kind != StepKind.APPROVAL]
     hidden = run.steps.exclude(kind=StepKind.APPROVAL).filter(started_at__lte=clock.end, seq__gte=look.first)
-    times = hidden.order_by("seq").values_list("started_at", "finished_at")[:MOST_SPANS]
+    times = list(hidden.order_by("seq").values_list("started_at", "finished_at")[: MOST_SPANS + 1])
+    if len(times) > MOST_SPANS:  # not all known, so nothing can be called a pause
+        return [Span(0, clock.total_ms)]
     return [Span(clock.ms(started), clock.ms(finished)) for started, finished in times]
 
 
@@ -307,11 +309,12 @@ def _chosen(run: Run, steps: Sequence[Step], look: Look) -> UUID | None:
     """The step asked for; otherwise what a reader came for: the open question, the refusal, the error, or the end."""
     if look.step or not steps:
         return look.step
-    wanted = {
+    looks: dict[RunStatus, Callable[[Step], bool]] = {
         RunStatus.WAITING: lambda step: step.verdict == StepVerdict.ASKED,
         RunStatus.FAILED: lambda step: step.status in (StepStatus.FAILED, StepStatus.UNKNOWN),
         RunStatus.REFUSED: lambda step: step.verdict == StepVerdict.REFUSED,
-    }.get(RunStatus(run.status))
+    }
+    wanted = looks.get(RunStatus(run.status))
     found = [step for step in steps if wanted(step)] if wanted else []
     return (found or list(steps))[-1].pk
 

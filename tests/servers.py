@@ -40,7 +40,7 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
         else:
             _start()
     except ServerProblem as problem:
-        pytest.exit(str(problem), returncode=1)
+        raise pytest.UsageError(str(problem)) from None
     return (yield)
 
 
