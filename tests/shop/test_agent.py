@@ -335,19 +335,26 @@ def test_where_a_refund_is_never_makes_a_new_one(refunded: str, said: str):
 
 # Whatever happens
 
-_OUTCOMES = st.one_of(
+_BAD = st.one_of(
     st.sampled_from([OFF, f"{REJECTED} no", f"{REFUSED} no", f"{TOOL_SAID} no", "The tool broke.", "", "[1]", "null"]),
-    st.builds(order, status=st.sampled_from(["placed", "packed", "shipped", "delivered", "returned", "cancelled", "?"]),
-              refundable_usd=st.sampled_from(["129.00", "0.00", "1e9", "-5", "", None]),
-              within_return_window=st.booleans(), address_can_change=st.booleans(),
-              days_late=st.sampled_from([0, 3, 9, None, "x"]),
-              items=st.sampled_from([[], None, [None], ["Lamp"], [{"product": 3}]])),
-    st.just(PASSAGES),
-    st.builds(paid, st.sampled_from(["129.00", "5", "x"])),
-    st.builds(lambda row: {"orders": [row, BACKPACK]}, st.sampled_from([HEADPHONES, {}, {"order_id": 7}])),
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5),
                  lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)),
 )  # fmt: skip
+_ORDERS = st.just(order()) | st.builds(
+    order, status=st.sampled_from(["placed", "packed", "shipped", "delivered", "returned", "cancelled", "?"]),
+    refundable_usd=st.sampled_from(["129.00", "0.00", "1e9", "-5", "", None]),
+    within_return_window=st.booleans(), address_can_change=st.booleans(),
+    days_late=st.sampled_from([0, 3, 9, None, "x"]),
+    items=st.sampled_from([[], None, [None], ["Lamp"], [{"product": 3}]]),
+)  # fmt: skip
+_GOOD = {
+    "search_policy": st.just(PASSAGES),
+    "lookup_order": _ORDERS,
+    "list_orders": st.sampled_from([{"orders": [row, BACKPACK]} for row in (HEADPHONES, {}, {"order_id": 7})]),
+    "issue_refund": st.builds(paid, st.sampled_from(["129.00", "5", "x"])),
+    "change_address": st.just({"changed": True}),
+}
+_OUTCOMES = st.fixed_dictionaries({name: _BAD | _GOOD.get(name, st.just({"sent": True})) for name in ALL_TOOLS})
 _TEXTS = st.one_of(
     st.text(max_size=120),
     st.sampled_from(
@@ -359,15 +366,15 @@ _TEXTS = st.one_of(
 
 
 @settings(max_examples=400, deadline=None)
-@given(_TEXTS, st.lists(_OUTCOMES, max_size=8), st.sets(st.sampled_from(ALL_TOOLS)), st.lists(_TEXTS, max_size=2))
+@given(_TEXTS, _OUTCOMES, st.just(set(ALL_TOOLS)) | st.sets(st.sampled_from(ALL_TOOLS)), st.lists(_TEXTS, max_size=2))
 def test_whatever_comes_back_it_ends_and_never_claims_a_refund_that_was_not_paid(
-    text: str, outcomes: list[Any], use: set[str], past: list[str]
+    text: str, outcomes: dict[str, Any], use: set[str], past: list[str]
 ):
     """No crash, only tools of the release, no call made twice, an end, and no claim without a result."""
     before = earlier(*[(said, answers.WHICH_ORDER) for said in past])
     messages: list[Any] = [UserText(text)]
     calls: list[tuple[str, str]] = []
-    for turn in range(12):
+    for _ in range(12):
         reply = agent.reply(scenes.request(*messages, before=before, use=tuple(use)))
         if not reply.calls:
             break
@@ -375,7 +382,7 @@ def test_whatever_comes_back_it_ends_and_never_claims_a_refund_that_was_not_paid
         assert name in use
         assert (name, json.dumps(arguments)) not in calls
         calls.append((name, json.dumps(arguments)))
-        messages += scenes.told(reply, outcomes[turn] if turn < len(outcomes) else "The tool did not answer.")
+        messages += scenes.told(reply, outcomes[name])
     else:
         pytest.fail(f"The agent goes on and on: {calls}")
 
