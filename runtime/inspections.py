@@ -17,6 +17,8 @@ from runtime.states import StepKind, StepStatus, StepVerdict
 from runtime.traces import Shown
 
 ALLOWED_BY = {"default": "No rule stood in the way", "approved": "The approval of a person"}
+OPEN_QUESTION = "A person is asked. The run is parked and holds no worker."
+CLOSED_QUESTION = "A person was asked; the run ended before anybody decided."
 PARTS = {"summary": "Summary", "input": "Input", "output": "Output", "raw": "Raw"}
 
 
@@ -60,6 +62,7 @@ class Passage:
 class Inspection:
     step: Step
     part: str
+    is_over: bool  # its run has ended
     icon: str
     tone: str
     badges: Sequence[Badge]
@@ -80,7 +83,7 @@ class Inspection:
 
     @property
     def is_open(self) -> bool:
-        return self.step.status == StepStatus.STARTED
+        return self.step.status == StepStatus.STARTED and not self.is_over
 
 
 def build(run: Run, step: Step, part: str, shown: Shown) -> Inspection:
@@ -89,7 +92,9 @@ def build(run: Run, step: Step, part: str, shown: Shown) -> Inspection:
     raw_in, raw_out = (payload.input, payload.output) if payload else ({}, {})
     given, result = shown(raw_in), shown(raw_out)
     kind = labels.KINDS[StepKind(step.kind)]
-    found = Inspection(step, part, kind.icon, labels.colours(step)[1], labels.badges(step, is_over=run.is_final))
+    found = Inspection(
+        step, part, run.is_final, kind.icon, labels.colours(step)[1], labels.badges(step, is_over=run.is_final)
+    )
     found.hidden = _masked([given, result]) - _masked([raw_in, raw_out])
     if part == "summary":
         _summary(found, run, given, result, shown)
@@ -246,7 +251,7 @@ def _approval(found: Inspection, given: Mapping[str, Any], result: Mapping[str, 
         StepVerdict.EDITED: f"{who} approved it with edits.",
         StepVerdict.REJECTED: f"{who} rejected it.",
         StepVerdict.EXPIRED: "Nobody decided in time.",
-    }.get(StepVerdict(step.verdict), "A person is asked. The run is parked and holds no worker.")
+    }.get(StepVerdict(step.verdict), OPEN_QUESTION if not found.is_over else CLOSED_QUESTION)
     found.quote = str(result.get("reason") or "")
     url = review_url(given)
     found.facts = [

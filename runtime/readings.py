@@ -116,7 +116,8 @@ def latest(run: Run, steps: Sequence[Step], shown: Shown) -> list[Line]:
 
 
 def _step_lines(step: Step, shown: Shown) -> list[Line]:
-    name = shown(f"{step.name}: {step.summary}" if step.summary else step.name)
+    title = labels.name(step)
+    name = shown(f"{title}: {step.summary}" if step.summary else title)
     ended = {
         StepStatus.DONE: "finished",
         StepStatus.FAILED: "failed",
@@ -127,7 +128,7 @@ def _step_lines(step: Step, shown: Shown) -> list[Line]:
         ended = "decided"
     if step.done_seq == step.seq:
         return [Line(step.seq, step.finished_at or step.started_at, f"{step.kind}.{ended}", name, step.public_id)]
-    lines = [Line(step.seq, step.started_at, f"{step.kind}.started", step.name, step.public_id)]
+    lines = [Line(step.seq, step.started_at, f"{step.kind}.started", title, step.public_id)]
     if step.done_seq:
         lines.append(Line(step.done_seq, step.finished_at, f"{step.kind}.{ended}", name, step.public_id))
     return lines

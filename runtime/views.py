@@ -152,7 +152,7 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
         "title": shown(run.title),
         "principal": shown(run.principal_label or run.principal_id),
         "badge": labels.run(run.status),
-        "cause": labels.cause(run.cause) if run.cause and run.cause != "answered" else "",
+        "cause": labels.cause(run.cause) if run.cause not in ("", "answered", "cancelled") else "",
         "detail": shown(run.cause_detail),
         "cancel_reason": shown(run.cancel_reason),
         "figures": traces.figures(run, counted, now),

@@ -112,6 +112,16 @@ def test_a_filter_hides_rows_but_not_the_work_behind_them(waiting):
     assert models.ticks == everything.ticks
 
 
+def test_a_filter_over_more_work_than_is_read_calls_nothing_a_pause(monkeypatch):
+    monkeypatch.setattr(traces, "MOST_SPANS", 3)
+    run = many_steps(40, failed={39})
+
+    timeline = built(run, "show=errors")
+
+    assert not timeline.is_shortened
+    assert [row.step.seq for row in timeline.rows] == [39]
+
+
 @pytest.mark.parametrize("basis", ["exact", "estimated", "unpriced"])
 def test_the_cost_says_how_sure_it_is(basis):
     run = a_run(cost_usd=Decimal("0.071"), cost_basis=basis)
