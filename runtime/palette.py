@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from console import ids
 from console.actors import Actor
 from console.shell import Found
+from runtime import traces
 from runtime.models import Run
 
 MOST = 5
@@ -20,5 +21,6 @@ def find(actor: Actor, text: str) -> Iterator[Found]:
     except ValueError:
         newest = runs.order_by("-created_at", "-id").values("pk")[:RECENT]
         found = Run.objects.filter(pk__in=newest, title__icontains=text.strip()).order_by("-created_at", "-id")
-    for run in found[:MOST]:
-        yield Found(run.title, "Run", run.get_absolute_url(), "activity")
+    for run in found.select_related("agent")[:MOST]:
+        title = traces.masked_for(actor, run.agent.slug)(run.title)
+        yield Found(title, "Run", run.get_absolute_url(), "activity")

@@ -86,8 +86,10 @@ def presets(query: QueryDict) -> list[Preset]:
     ]
 
 
-def ranges() -> list[tuple[str, str]]:
-    return [(TODAY, "Today"), *((key, label) for key, (label, _) in RANGES.items())]
+def ranges(chosen: str) -> list[tuple[str, str]]:
+    """The time ranges to choose from, and a date from the address, so that filtering on keeps it."""
+    found = [(TODAY, "Today"), *((key, label) for key, (label, _) in RANGES.items())]
+    return found if not chosen or chosen in dict(found) else [*found, (chosen, f"Since {chosen[:40]}")]
 
 
 def causes(chosen: str) -> list[tuple[str, str]]:

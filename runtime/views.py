@@ -77,7 +77,7 @@ def _choices(request: Request) -> dict[str, Any]:
         "releases": [(version, version) for version in versions],
         "tools": [(name, name) for name in sorted(tools)],
         "causes": run_lists.causes(request.GET.get("cause", "")),
-        "ranges": run_lists.ranges(),
+        "ranges": run_lists.ranges(request.GET.get("since", "")),
         "kinds": list(run_lists.KINDS.items()),
         "presets": run_lists.presets(request.GET),
         "may_start": request.actor.may("runs.create"),

@@ -180,6 +180,11 @@ def test_a_preset_is_on_when_the_address_asks_for_exactly_it():
     assert presets["Refused"].query == "status=refused"
 
 
+def test_a_date_of_the_address_stays_among_the_ranges():
+    assert ("2026-11-20", "Since 2026-11-20") in run_lists.ranges("2026-11-20")
+    assert run_lists.ranges("today") == run_lists.ranges("")
+
+
 def test_the_bar_of_a_row_parts_working_from_waiting():
     run = a_run(
         RunStatus.WAITING,

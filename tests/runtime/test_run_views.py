@@ -103,6 +103,8 @@ def test_those_who_look_on_see_personal_data_masked(role):
     pages = ["/runs/", address, f"{address}?tab=conversation", f"{address}?tab=data", f"{address}?tab=events"]
     pages += [f"{address}steps/{step.public_id}/?part={part}" for part in ("summary", "output", "raw")]
 
+    pages.append("/palette/?q=reach+me")
+
     seen = "".join(text_of(signed_in(role).get(page)) for page in pages)
     helped = "".join(text_of(signed_in(Role.SUPPORT).get(page)) for page in pages)
 
