@@ -42,7 +42,7 @@ def history(database: str) -> None:
     now = timezone.now()
     for hour in range(48):
         for number, status in enumerate(OUTCOMES):
-            at = now - timedelta(hours=hour, seconds=number)
+            at = rollups.hour_of(now) - timedelta(hours=hour) + timedelta(milliseconds=number)
             run = a_run(
                 status,
                 agent=agent,
