@@ -5,14 +5,16 @@ import itertools
 from collections import Counter
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from time import process_time
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db.models import Sum
 from django.utils.timezone import now
 
-from runtime.shop import seed, stories
+from runtime.shop import accounts, seed, stories
 from runtime.shop.models import Customer, Order, OrderLine, Refund
 from runtime.shop.states import OrderStatus
 from tests.shop.conftest import whole_shop
@@ -92,3 +94,12 @@ def test_the_calendar_moves_along_but_not_what_agents_did():
 
 def test_every_story_has_its_person():
     assert {story.customer for story in stories.STORIES} == {person.id for person in stories.PEOPLE}
+
+
+def test_the_page_about_the_demo_tells_of_every_story():
+    page = (Path(settings.BASE_DIR) / "docs" / "reference" / "demo-shop.md").read_text()
+    names = {person.id: person.name for person in stories.PEOPLE}
+
+    for story in stories.STORIES:
+        assert f"| {story.number} | {story.customer} {names[story.customer]} |" in page
+    assert all(email in page for email, *_ in accounts.ACCOUNTS)
