@@ -202,7 +202,7 @@ TOOL_MODULES = ["runtime.builtin_tools", "runtime.shop.tools", *ENV.steadyhand_t
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "formatters": {"plain": {"()": "console.logs.Formatter", "format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": ENV.steadyhand_log_level},
     "loggers": {name: {"level": "WARNING"} for name in ("asyncio", "httpx2", "rq", "uvicorn")},
