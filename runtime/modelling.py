@@ -46,9 +46,12 @@ async def call(engine: Engine, turn: Turn, command: CallModel) -> ProviderError 
 
 
 async def _ask(engine: Engine, turn: Turn, request: ModelRequest) -> Reply:
-    """The provider's reply within its time-out and what is left of the run's working time."""
+    """The provider's reply within its time-out and what is left of the run's working time.
+
+    The provider keeps its own time-out, and then knows what a reply that broke off has cost; ours is the backstop.
+    """
     left = turn.budgets.max_seconds - turn.working.total_seconds()
-    limit = max(0.1, min(request.model.timeout_s, left))
+    limit = max(0.1, min(request.model.timeout_s + 1, left))
     draft = Draft(engine, turn)
     try:
         async with asyncio.timeout(limit):

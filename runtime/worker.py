@@ -29,7 +29,7 @@ from rq.queue import Queue
 from rq.utils import now as rq_now
 from rq.worker import BaseWorker, WorkerStatus
 
-from runtime import workers
+from runtime import providers, workers
 from runtime.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -197,6 +197,7 @@ class AsyncWorker(BaseWorker):
     async def _close(self) -> None:
         self._ticker.cancel()
         await self.engine.settle()
+        await providers.aclose_all()
         await self.engine.pool.close()
 
 

@@ -12,6 +12,7 @@ import django_rq
 from django.core.management.base import BaseCommand
 
 from console import queue
+from releases.bundles import ModelSpec
 from releases.models import Agent
 from runtime import providers, tools
 from runtime.worker import AsyncWorker
@@ -28,8 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         tools.known()
-        active = Agent.objects.filter(active_release__isnull=False).select_related("active_release")
-        providers.preload([agent.active_release.bundle.model for agent in active if agent.active_release])
+        providers.preload(_active_models())
         slot = options["slot"] or f"{socket.gethostname()}-{os.getpid()}"
         queues = [django_rq.get_queue(name) for name in (queue.RUNS, queue.CHORES)]
         worker = AsyncWorker(
@@ -43,3 +43,9 @@ class Command(BaseCommand):
         )
         self.stdout.write(f"Worker {slot} is ready (life {worker.life.pk}).")
         worker.work(burst=options["burst"], logging_level="WARNING")
+
+
+def _active_models() -> list[ModelSpec]:
+    active = Agent.objects.filter(active_release__isnull=False).select_related("active_release")
+    bundles = [agent.active_release.bundle for agent in active if agent.active_release]
+    return [model for bundle in bundles for model in (bundle.model, bundle.fallback_model) if model]
