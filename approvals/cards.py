@@ -81,6 +81,11 @@ class Card:
         return self.request.status in OPEN
 
     @property
+    def is_question(self) -> bool:
+        """Whether the two answers are other words than approve and reject: something is asked, nothing proposed."""
+        return bool(self.request.labels.get("reject", "Reject") != "Reject")
+
+    @property
     def may(self) -> bool:
         return isinstance(self.right, deciding.MayDecide)
 

@@ -82,7 +82,7 @@ def approval_decide(request: Request, request_id: UUID) -> HttpResponseBase:
         decision = _decide(request, approval, posted)
     except problems.Problem as problem:
         return _refused(request, request_id, filters, posted, problem)
-    messages.success(request, f"{_said(decision)} {approval.title}")
+    messages.success(request, f"{_said(decision, approval)}: {approval.title}")
     return redirect(_address(inbox.following(request.actor, filters, after=approval), filters))
 
 
@@ -194,11 +194,14 @@ def _version(posted: Mapping[str, str], name: str = "version") -> int | None:
     return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
-def _said(decision: Decision) -> str:
+def _said(decision: Decision, approval: ApprovalRequest) -> str:
+    word = str(approval.labels.get(decision.verdict) or "")
+    if word and word not in ("Approve", "Reject"):
+        return word
     if decision.verdict == Verdict.REJECT:
-        return "Rejected:"
+        return "Rejected"
     count = len(decision.edits)
-    return f"Approved with {count} {'edit' if count == 1 else 'edits'}:" if count else "Approved:"
+    return f"Approved with {count} {'edit' if count == 1 else 'edits'}" if count else "Approved"
 
 
 def _id(text: str) -> UUID | None:

@@ -389,6 +389,20 @@ def test_next_skips_what_colleagues_hold_what_is_stopped_and_what_is_ones_own(su
     assert answer["Location"] == url("detail", free)
 
 
+def test_a_question_is_answered_in_its_own_words(subject):
+    labels = {"approve": "It happened", "reject": "It did not happen"}
+    request, mara = a_request(title="Did this happen? Refund", labels=labels), a_user(Role.SUPPORT, name="Mara Okafor")
+    browser = a_browser(user=mara)
+    page = text(browser.get(url("detail", request)))
+    assert "It did not happen" in page
+    assert "Policy does not allow it" not in page
+
+    answer = browser.post(url("decide", request), {"verdict": "reject", "version": 1, "reason": "The bank says no"})
+
+    assert "It did not happen: Did this happen? Refund" in text(browser.get(answer["Location"]))
+    assert "Mara Okafor answered “It did not happen”" in text(browser.get(url("detail", request)))
+
+
 # Claiming
 
 

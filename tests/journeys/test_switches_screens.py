@@ -106,7 +106,7 @@ def test_a_tool_is_stopped_seen_on_an_open_page_and_lifted_with_the_phrase(conso
     expect(console.locator("#toasts")).to_contain_text("drill_write is off")
     expect(console.locator(".ctl.off", has_text="drill_write is off")).to_be_visible()
     expect(other.locator("#strips")).to_contain_text("drill_write is off", timeout=25_000)
-    # Both workers acknowledge, once runtime has told releases how to ask them.
+    expect(console.locator("#switches")).to_contain_text("Seen by 2 of 2 workers", timeout=25_000)
     console.get_by_label("Why it was engaged").fill("Drill")
     console.get_by_role("button", name="Keep reason").click()
     expect(console.locator(".ctl.off", has_text="drill_write is off")).to_contain_text("Drill")
