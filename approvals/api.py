@@ -10,11 +10,11 @@ from django.db.models import QuerySet
 from ninja import Query, Router, Schema
 from pydantic import Field
 
-from approvals import requests
+from approvals import inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.policies import deciding
 from approvals.states import ApprovalStatus, Verdict
-from console import envelope, problems
+from console import envelope, problems, redact
 from console.access import Request
 from console.bearer import Token
 
@@ -83,7 +83,7 @@ def list_approvals(request: Request, filters: Query[ApprovalFilters]) -> Any:
     """Approval requests, newest first."""
     chosen = filters.model_dump(include={"status", "agent", "action", "risk"}, exclude_none=True)
     items, after = envelope.cut(_visible(request).filter(**chosen), filters)
-    return {"items": [_line(item) for item in items], "next_cursor": after}
+    return {"items": [_line(inbox.masked(item, request.actor)) for item in items], "next_cursor": after}
 
 
 @router.get("/approvals/{approval_id}", auth=Token("approvals.read"), response=ApprovalOut)
@@ -128,6 +128,7 @@ def _line(item: ApprovalRequest) -> dict[str, Any]:
 
 def _full(request: Request, item: ApprovalRequest) -> dict[str, Any]:
     right = requests.right(item, by=request.actor)
+    inbox.masked(item, request.actor)
     return {
         **_line(item),
         "arguments": item.arguments,
@@ -139,20 +140,20 @@ def _full(request: Request, item: ApprovalRequest) -> dict[str, Any]:
         "reversible": item.reversible,
         "four_eyes": item.four_eyes,
         "evidence": item.evidence,
-        "decision": _decision(item.decisions.first()),
+        "decision": _decision(request, item, item.decisions.first()),
         "may_decide": isinstance(right, deciding.MayDecide),
         "may_not_because": getattr(right, "reason", ""),
     }
 
 
-def _decision(decision: Decision | None) -> dict[str, Any] | None:
+def _decision(request: Request, item: ApprovalRequest, decision: Decision | None) -> dict[str, Any] | None:
     if decision is None:
         return None
+    works_on_it = request.actor.may("approvals.decide", agent=item.agent)
+    told = {"reason": decision.reason, "arguments": decision.arguments, "edits": decision.edits}
     return {
         "verdict": decision.verdict,
-        "reason": decision.reason,
-        "arguments": decision.arguments,
-        "edits": decision.edits,
+        **(told if works_on_it else redact.personal(told)),
         "by": decision.by_label,
         "at": decision.at,
     }

@@ -9,10 +9,11 @@ from django.utils.timezone import now
 
 from approvals import subjects
 from approvals.models import ApprovalRequest, Decision
-from approvals.states import ApprovalStatus
+from approvals.states import ApprovalStatus, Verdict
 from console import problems
 from console.models import AuditEntry
-from tests.builders import an_approval
+from console.roles import Role
+from tests.builders import a_decision, an_approval
 from tests.programs import Program
 
 pytestmark = pytest.mark.django_db
@@ -143,6 +144,20 @@ def test_a_token_is_no_second_person(subject):
 
     assert answer.status_code == 403
     assert ApprovalRequest.objects.get().status == ApprovalStatus.PENDING
+
+
+@pytest.mark.parametrize(("role", "told"), [(Role.SUPPORT, "ana@example.com"), (Role.AUDITOR, "•••")])
+def test_personal_data_is_masked_for_those_who_only_look_on(role, told):
+    request = a_request(arguments={"to": "ana@example.com"}, title="Write to ana@example.com", status="rejected")
+    a_decision(request, Verdict.REJECT, reason="Not ana@example.com")
+    program = Program(role=role)
+
+    whole = program.get(f"/approvals/{request.public_id}").json()
+    line = program.get("/approvals").json()["items"][0]
+
+    assert (whole["title"], line["title"]) == (f"Write to {told}",) * 2
+    assert (whole["arguments"], whole["decision"]["arguments"]) == ({"to": told},) * 2
+    assert whole["decision"]["reason"] == f"Not {told}"
 
 
 def test_a_get_decides_nothing(subject):
