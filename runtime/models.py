@@ -159,6 +159,7 @@ class Run(models.Model):
             models.Index(fields=["agent", "-created_at", "-id"], name="run_by_agent"),
             models.Index(fields=["release", "-created_at", "-id"], name="run_by_release"),
             models.Index(fields=["thread", "created_at"], name="run_by_thread"),
+            models.Index(fields=["principal_id", "-id"], name="run_by_principal"),
             models.Index(fields=["queued_at"], condition=models.Q(status="queued"), name="run_runnable"),
             models.Index(fields=["worker"], condition=models.Q(status="running"), name="run_held"),
             models.Index(fields=["-finished_at"], condition=models.Q(finished_at__isnull=False), name="run_finished"),
@@ -283,7 +284,8 @@ class Callback(models.Model):
 
     class Meta:
         indexes: ClassVar = [
-            models.Index(fields=["next_at"], condition=models.Q(next_at__isnull=False), name="callback_due")
+            models.Index(fields=["next_at"], condition=models.Q(next_at__isnull=False), name="callback_due"),
+            models.Index(fields=["run"], condition=models.Q(attempts=0, next_at__isnull=True), name="callback_untried"),
         ]
 
     def __str__(self) -> str:
