@@ -23,7 +23,7 @@ from console import ids, redact
 from console.actors import Actor
 
 VIEWS = {"open": "Open", "mine": "Mine", "done": "Done today"}
-SORTS = {"due": "Due first", "newest": "Newest first", "amount": "Largest amount first"}
+SORTS = {"due": "Due first", "newest": "Newest first", "amount": "By amount"}
 SOON = timedelta(minutes=10)
 MOST_ROWS = 100
 # status -> tone, icon, word
