@@ -71,6 +71,7 @@ class Inspection:
     quote: str = ""
     conditions: Sequence[str] = ()
     call: Any = None
+    result: Any = None
     edits: Sequence[Edit] = ()
     passages: Sequence[Passage] = ()
     messages: Sequence[Message] = ()
@@ -209,7 +210,10 @@ def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]
         StepStatus.REFUSED: f"{step.name} was not called.",
         StepStatus.UNKNOWN: f"It is not known whether {step.name} happened. A person settles it.",
     }[StepStatus(step.status)]
-    found.quote = said[:4000]
+    if step.status == StepStatus.DONE and isinstance(result.get("result"), dict | list):
+        found.result = result["result"]
+    else:
+        found.quote = said[:4000]
     found.call = given.get("arguments")
     found.facts = [
         *_present("Allowed by", ALLOWED_BY.get(step.rule, step.rule.removeprefix("rule:"))),
@@ -224,7 +228,7 @@ def _retrieval(found: Inspection, given: Mapping[str, Any], result: Mapping[str,
     _tool(found, given, result)
     if found.step.status == StepStatus.DONE:
         found.sentence = f"{found.step.name} looked for passages to answer with."
-        found.quote = ""
+        found.quote, found.result = "", None
 
 
 def _guardrail(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:

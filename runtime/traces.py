@@ -187,7 +187,7 @@ def chips(counted: Mapping[str, Any], look: Look) -> list[Chip]:
 def figures(run: Run, counted: Mapping[str, Any], now: datetime) -> list[Figure]:
     working, parked = spent(run, now)
     elapsed = (run.finished_at or now) - run.created_at
-    waited = f", {words.span(parked.total_seconds())} waiting" if parked else ""
+    waited = f", {words.span(parked.total_seconds())} waiting" if parked >= timedelta(seconds=1) else ""
     most = run.budgets.get("max_steps")
     planned = "2 more planned" if run.status == RunStatus.WAITING else ""
     failed, retried = counted["tools_failed"], counted["tools_retried"]
@@ -343,7 +343,7 @@ def _row(run: Run, step: Step, axis: Axis, clock: _Clock, shown: Shown, *, is_se
         tone=tone,
         css=css,
         depth=2 if step.kind in UNDER_A_MODEL and step.call_id else 1,
-        what=shown(step.summary),
+        what=shown(_phrase(step)),
         badges=labels.badges(step, is_over=run.is_final),
         time=words.duration(end - start) if end - start >= 1 else "",
         cost=words.money(step.cost_usd) if step.cost_usd else "",
@@ -351,6 +351,13 @@ def _row(run: Run, step: Step, axis: Axis, clock: _Clock, shown: Shown, *, is_se
         step=step,
         is_selected=is_selected,
     )
+
+
+def _phrase(step: Step) -> str:
+    """The column is narrow: what the model proposes is told by an arrow."""
+    if step.kind == StepKind.MODEL and step.summary.startswith("proposes "):
+        return f"→ {step.summary.removeprefix('proposes ')}"
+    return step.summary
 
 
 def _rects(step: Step, axis: Axis, start: float, end: float) -> list[Rect]:

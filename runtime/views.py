@@ -96,8 +96,8 @@ def run_detail(request: Request, run_id: UUID) -> HttpResponse:
 @require_GET
 @requires("runs.read")
 def run_steps(request: Request, run_id: UUID) -> HttpResponse:
-    """What changes while a run works, without the shell around it."""
-    return render(request, "runtime/_live.html", _trace(request, _run(request, run_id)))
+    """What changes while a run works, without the shell around it, and without a step that somebody has opened."""
+    return render(request, "runtime/_live.html", {**_trace(request, _run(request, run_id)), "is_part": True})
 
 
 @require_GET
@@ -107,7 +107,8 @@ def step_payload(request: Request, run_id: UUID, step_id: UUID) -> HttpResponse:
     run = _run(request, run_id)
     step = run.steps.select_related("payload").get(pk=step_id)
     shown = traces.masked_for(request.actor, run.agent.slug)
-    context = {"run": run, "inspection": inspections.build(run, step, _part(request), shown), **_words()}
+    opened = inspections.build(run, step, _part(request), shown)
+    context = {"run": run, "inspection": opened, "is_chosen": True, **_words()}
     return render(request, "runtime/_inspector.html", context)
 
 
@@ -196,6 +197,7 @@ def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], s
         "chips": traces.chips(counted, look),
         "latest": readings.latest(run, steps, shown) if is_end else [],
         "inspection": inspections.build(run, step, _part(request), shown) if step else None,
+        "is_chosen": look.step is not None,
         "is_wide": request.GET.get("wide") == "yes",
         **asking,
     }

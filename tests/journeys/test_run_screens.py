@@ -291,6 +291,22 @@ def test_the_trace_follows_its_run_to_the_end(signed_in: Page, stage: Stage) -> 
     assert "live:run" not in signed_in.content()
 
 
+def test_until_a_step_is_opened_the_details_follow_the_run(signed_in: Page, stage: Stage) -> None:
+    run = a_run(RunStatus.WAITING, release=stage.release, waiting_since=now())
+    signed_in.goto(run.get_absolute_url())
+    expect(signed_in.locator("#inspector")).to_contain_text("No step yet")
+    expect(signed_in.locator("[data-live]").first).to_have_text("Live")
+
+    a_step(run, StepKind.MODEL, "scripted-1", input={}, output={"text": "Good day"})
+    live.send(f"run:{run.public_id}")
+    expect(signed_in.locator("#inspector")).to_contain_text("The model answered with text.")
+    expect(signed_in.locator("tr[data-selected]")).to_contain_text("scripted-1")
+
+    a_step(run, name="lookup_order", input={}, output={"result": {"total": "129.00"}})
+    live.send(f"run:{run.public_id}")
+    expect(signed_in.locator("#inspector")).to_contain_text("lookup_order returned a result.")
+
+
 def test_a_run_is_stopped_with_a_reason(signed_in: Page, stage: Stage) -> None:
     run = a_waiting_run(stage.release)
     signed_in.goto(run.get_absolute_url())

@@ -277,6 +277,14 @@ def test_a_refusal_names_its_rule_reason_and_call():
     assert [badge.label for badge in found.badges] == ["Refused"]
 
 
+def test_a_structured_result_is_shown_as_one_and_a_text_as_a_quote():
+    structured = a_step(a_run(), input={}, output={"result": {"total": "129.00"}, "content": '{"total":"129.00"}'})
+    text = a_step(a_run(), input={}, output={"result": "sent", "content": "sent"})
+
+    assert (opened(structured).result, opened(structured).quote) == ({"total": "129.00"}, "")
+    assert (opened(text).result, opened(text).quote) == (None, "sent")
+
+
 def test_a_passage_counts_as_used_when_the_answer_names_its_citation():
     run = a_run(answer="Broken goods are refunded [returns#damaged@3].")
     passages = [
