@@ -130,8 +130,9 @@ class _Start:
 
 
 def _agents(request: Request) -> list[Agent]:
+    """The agents a person can give something to do. A replayed one only repeats what its recording says."""
     allowed = request.actor.agents("runs.create")
-    found = Agent.objects.select_related("active_release")
+    found = Agent.objects.select_related("active_release").exclude(active_release__content__model__provider="replay")
     return list(found if allowed is None else found.filter(slug__in=allowed))
 
 

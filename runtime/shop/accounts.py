@@ -24,6 +24,7 @@ ACCOUNTS = (
     ("ada@example.com", "Ada Nowak", Role.ADMIN, "everything"),
     ("samir@example.com", "Samir Haddad", Role.AUDITOR, "reads everything, changes nothing"),
 )
+OWNER = "tomas@example.com"  # of the support agent
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from console import actors
+from console.models import User
 from releases import releases
 from releases.models import Agent, Release
 from runtime import tools
-from runtime.shop import agent
+from runtime.shop import accounts, agent
 
 SLUG = "support"
 NAME = "Support agent"
@@ -39,7 +40,8 @@ ONLY_SECOND_HAS = ("list_orders", "save_draft")
 def establish() -> Agent:
     """Make the agent and its releases known, and let the second one answer. What is there already stays as it is."""
     by = actors.system("demo data")
-    found = releases.register_agent(SLUG, NAME, by=by, description=DESCRIPTION)
+    owner = User.objects.filter(email=accounts.OWNER).first()
+    found = releases.register_agent(SLUG, NAME, by=by, owner=owner, description=DESCRIPTION)
     first = _release(found, _first(), "The first release: refunds up to 50 dollars, policies of June.")
     second = _release(found, _second(), "Refunds up to 100 dollars, policies of November, lists and drafts.")
     found.refresh_from_db()
