@@ -97,7 +97,7 @@ def release_detail(request: Request, release_id: UUID) -> HttpResponse:
 def release_bundle(request: Request, release_id: UUID) -> HttpResponse:
     """The bundle as stored: what the digest is taken over, and what a new release can be made from."""
     release = _releases(request).get(pk=release_id)
-    answer = JsonResponse(release.content, json_dumps_params={"indent": 2, "ensure_ascii": False})
+    answer = JsonResponse(_in_order(release), json_dumps_params={"indent": 2, "ensure_ascii": False})
     answer["Content-Disposition"] = f'attachment; filename="{release.agent.slug}-{release.version}.json"'
     return answer
 
@@ -164,7 +164,12 @@ def _copy_of(request: Request, agent: Agent) -> str:
     except ValueError:
         return ""
     release = agent.releases.filter(pk=key).first()
-    return json.dumps({**release.content, "version": ""}, indent=2, ensure_ascii=False) if release else ""
+    return json.dumps({**_in_order(release), "version": ""}, indent=2, ensure_ascii=False) if release else ""
+
+
+def _in_order(release: Release) -> dict[str, Any]:
+    """The content in the order of the schema; the database keeps no order of keys."""
+    return release.bundle.model_dump(mode="json")
 
 
 def _create_page(

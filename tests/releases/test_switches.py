@@ -46,9 +46,17 @@ def lift(switch, by=None, reason="fixed"):
     return switches.lift(switch.pk, by=by or an_actor(), reason=reason, phrase=switches.lift_phrase(switch))
 
 
-def blocking(agent="shop-support", tool="issue_refund", is_write=True):
+def blocking(agent="shop-support", tool="issue_refund", is_write=True, is_reviewed=True):
     with connection.cursor() as cursor:
-        cursor.execute(switches.BLOCKING_SQL, {"agent": agent, "tool": tool, "is_write": is_write})
+        cursor.execute(
+            switches.BLOCKING_SQL,
+            {
+                "agent": agent,
+                "tool": tool,
+                "is_write": is_write,
+                "is_reviewed": is_reviewed,
+            },
+        )
         row = cursor.fetchone()
     return row[0] if row else None
 
@@ -202,6 +210,10 @@ def test_the_statement_and_the_policy_agree(scope, effect, agent, tool, is_write
     found = blocking(agent, tool, is_write)
     assert (str(found) if found else None) == (stopped.id if stopped else None)
 
+    wants_review = switching.decide_review(switches.engaged(), agent=agent, tool=tool) if is_write else None
+    found = blocking(agent, tool, is_write, is_reviewed=False)
+    assert (str(found) if found else None) == ((stopped or wants_review).id if stopped or wants_review else None)
+
 
 @pytest.mark.parametrize(
     "which", [(Scope.EVERYTHING, SwitchEffect.PAUSE_RUNS, ""), (Scope.AGENT, SwitchEffect.PAUSE_RUNS, "shop-support")]
@@ -303,7 +315,9 @@ def race():
         while not is_over.is_set():
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [switches.SWITCH_LOCK])
-                cursor.execute(INTENT_SQL, {"agent": "shop-support", "tool": "issue_refund", "is_write": True})
+                cursor.execute(
+                    INTENT_SQL, {"agent": "shop-support", "tool": "issue_refund", "is_write": True, "is_reviewed": True}
+                )
                 cursor.execute("SELECT pg_sleep(0.002)")  # the moment between statement and commit
         connection.close()
 
