@@ -36,10 +36,7 @@ def find(search: str) -> Samples:
 
 def _people(which: Q) -> list[Person]:
     rows = Customer.objects.filter(which).annotate(bought=Count("orders")).order_by("name", "pk")[:MOST_PEOPLE]
-    return [
-        Person(row.pk, row.name, f"{row.city}, {row.bought} order{'' if row.bought == 1 else 's'}")
-        for row in rows
-    ]
+    return [Person(row.pk, row.name, f"{row.city}, {row.bought} order{'' if row.bought == 1 else 's'}") for row in rows]
 
 
 def _matching(search: str) -> Q:
