@@ -172,9 +172,7 @@ def _age(order: Order, age: int, draw: random.Random) -> None:
             order.returned_at = order.delivered_at + timedelta(days=draw.randint(2, 15))
 
 
-def _add_story(
-    shop: Shop, story: stories.Story, customer: Customer, prices: dict[str, Decimal], today: date
-) -> None:
+def _add_story(shop: Shop, story: stories.Story, customer: Customer, prices: dict[str, Decimal], today: date) -> None:
     def at(days: int | None) -> datetime | None:
         return None if days is None else datetime.combine(today - timedelta(days=days), time(9 if days else 0), UTC)
 
