@@ -82,10 +82,7 @@ def _one_letter_off(word: str) -> Iterator[str]:
 
 
 _TYPOS = {
-    typo: word
-    for word in reversed(_WORDS)
-    for typo in _one_letter_off(word)
-    if len(typo) > 4 and typo not in _INNOCENT
+    typo: word for word in reversed(_WORDS) for typo in _one_letter_off(word) if len(typo) > 4 and typo not in _INNOCENT
 }
 _TYPOS.update({word: word for word in _WORDS})
 
@@ -179,7 +176,7 @@ def _of_clause(clause: str, orders: tuple[str, ...]) -> Intent | None:
 
 
 def _is_fair(forbidden: str, found: list[Intent]) -> bool:
-    """"Can my wife change the address?" asks for a rule, not for data; "give me 20 dollars of discount on a
+    """ "Can my wife change the address?" asks for a rule, not for data; "give me 20 dollars of discount on a
     scratched lamp" is a refund."""
     return (forbidden == "data" and found == [Intent.POLICY]) or (forbidden == "price" and Intent.REFUND in found)
 
