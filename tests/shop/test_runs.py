@@ -164,9 +164,7 @@ def test_every_sample_ends_truthfully_or_waits_for_a_person(title: str, customer
 
 @pytest.mark.parametrize(("share", "verdict", "amounts"), [(1.0, "approve", [Decimal("129.00")]), (0.0, "reject", [])])
 def test_the_scripted_reviewer_of_the_traffic_decides(share: float, verdict: str, amounts: list[Decimal]):
-    run, _ = runs.create(
-        agent=releasing.SLUG, text=OVER_LIMIT, by=demo_traffic.CUSTOMERS, principal_id="cus_1001"
-    )
+    run, _ = runs.create(agent=releasing.SLUG, text=OVER_LIMIT, by=demo_traffic.CUSTOMERS, principal_id="cus_1001")
     work(run)
     command = demo_traffic.Command()
     command.draw, command.tally = random.Random(1), demo_traffic.Tally()
