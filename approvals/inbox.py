@@ -220,7 +220,7 @@ def _heading(item: ApprovalRequest, filters: Filters, moment: datetime) -> str:
 def following(actor: Actor, filters: Filters, after: ApprovalRequest | None = None) -> ApprovalRequest | None:
     """The next request this person can work on: not frozen, not held by a colleague; round to the start at the end."""
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lte=now()) | Q(claimed_by_id=_key(actor))
-    own = Q(requested_for=actor.id) | Q(four_eyes=True, requested_by=actor.id)
+    own = Q(requested_for=actor.id) | Q(four_eyes=True) & (Q(requested_by=actor.id) | Q(authored_by=actor.id))
     may = found(actor, filters.on("open")).on_agents(actor.agents("approvals.decide")).exclude(own)
     rows = list(may.filter(free, status=ApprovalStatus.PENDING, due_at__gt=now())[:MOST_ROWS])
     if after is None:

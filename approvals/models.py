@@ -47,6 +47,9 @@ class ApprovalRequest(models.Model):
     release = models.CharField(max_length=80)
     requested_for = models.CharField(max_length=200, blank=True)
     requested_by = models.CharField(max_length=64, blank=True, help_text="Actor id that started the work")
+    authored_by = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="Actor id that wrote what asks: the release"
+    )
     risk = models.CharField(max_length=10, choices=RISKS, default="medium")
     amount_usd = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
     arguments = models.JSONField(default=dict)

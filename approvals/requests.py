@@ -117,6 +117,17 @@ def right(request: ApprovalRequest, *, by: Actor) -> deciding.MayDecide | decidi
     return deciding.decide_right(_question(request), by=_person_of(by), version=None, now=now())
 
 
+def why_lapsed(request: ApprovalRequest, decision: Decision) -> str:
+    """Why an approval does not count any more at the moment its action is to be done; empty while it does."""
+    if decision.verdict != Verdict.APPROVE:
+        return "It was not approved."
+    if decision.at > request.due_at:
+        return f"It was approved after its deadline of {request.due_at:%H:%M} UTC."
+    if not _may_still(decision, request.agent):
+        return f"{decision.by_label} may not decide requests of {request.agent_name} any more."
+    return ""
+
+
 def expire_due(moment: datetime | None = None) -> int:
     """End every request whose deadline has passed; each in its own transaction. Returns how many."""
     moment = moment or now()
@@ -239,12 +250,26 @@ def _question(request: ApprovalRequest) -> deciding.Question:
         status=ApprovalStatus(request.status),
         due_at=request.due_at,
         requested_by=_person(request.requested_by) if request.four_eyes else request.requested_by,
+        authored_by=_person(request.authored_by) if request.four_eyes else request.authored_by,
         requested_for=_person(request.requested_for),
         four_eyes=request.four_eyes,
         version=request.version,
         claimed_by=str(request.claimed_by_id) if request.claimed_by_id else None,
         claimed_until=request.claimed_until,
     )
+
+
+def _may_still(decision: Decision, agent: str) -> bool:
+    if decision.by_kind == "system":
+        return True
+    owners: dict[str, Any] = {"user": User, "token": ApiToken}
+    try:
+        held = owners[decision.by_kind].objects.filter(pk=UUID(decision.by_id)).first()
+    except (KeyError, ValueError):
+        return False
+    if held is None or getattr(held, "revoked_at", None) is not None:
+        return False
+    return bool(held.actor().may("approvals.decide", agent=agent))
 
 
 def _person_of(by: Actor) -> str:

@@ -29,12 +29,14 @@ PAGE = "/switches/"
 NO_REASON = "No reason given yet."
 STOPPING = (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF)
 
-# Parameters: agent slug, tool name, whether the call writes. Yields the id of a switch that stops the call.
+# Parameters: agent slug, tool name, whether the call writes, whether a person approved it. Yields the id of a switch
+# that stops the call, or that wants a person asked about it first.
 BLOCKING_SQL = """
     SELECT id FROM releases_killswitch
     WHERE lifted_at IS NULL
       AND (scope = 'everything' OR (scope = 'agent' AND target = %(agent)s) OR (scope = 'tool' AND target = %(tool)s))
-      AND (effect = 'disable_tool' OR (effect = 'writes_off' AND %(is_write)s))
+      AND (effect = 'disable_tool' OR (%(is_write)s AND (effect = 'writes_off'
+        OR (effect = 'force_review' AND NOT %(is_reviewed)s))))
     ORDER BY effect LIMIT 1
 """
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -30,8 +30,11 @@ from runtime.turns import Turn
 if TYPE_CHECKING:
     from runtime.engine import Engine
 
-# Synchronous tools and database verbs run here, so that a slow tool never stops the loop.
-THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="tool")
+# Synchronous tools and database verbs run beside the loop. Each tool has threads of its own, started when needed: one
+# that hangs keeps neither the gate nor another tool from working. `Engine.tool_room` bounds what runs at once.
+TOOL_THREADS = 32
+VERBS = ThreadPoolExecutor(max_workers=TOOL_THREADS, thread_name_prefix="verb")
+LONGEST_ERROR = 4000  # characters of a tool's own error that are kept and told
 
 
 async def judge(engine: Engine, turn: Turn, command: Judge) -> bool:
@@ -67,11 +70,11 @@ async def recover(engine: Engine, turn: Turn, command: Recover) -> bool:
         return True
     # Read and idempotent calls are made again with the same key; a transactional one is known not to have happened.
     executable = toolbox.resolve(turn.bundle, manifest, turn.row["thread_id"], call.id)
-    switch = gating.decide_call(
-        await _facts(turn, call, toolbox.prepare(executable, entry.input["arguments"]), reviewed=True)
-    )
-    if isinstance(switch, Refuse) and switch.rule == "kill_switch":
-        await _finish(engine, turn, manifest, entry, _stopped(entry, switch))
+    again = Write(events=[("call.repeated", {"tool": call.name})], guard=_guard(turn, manifest, is_reviewed=True))
+    try:
+        await engine.commit(turn, again)
+    except SwitchedOff as stopped:
+        await _finish(engine, turn, manifest, entry, _stopped(entry, await _switched_off(stopped)))
         return False
     assert executable is not None
     await _perform(engine, turn, manifest, executable, entry)
@@ -85,7 +88,19 @@ def unknown(entry: Entry) -> Finished:
 
 async def in_thread(function: Any, *args: Any) -> Any:
     """Run a synchronous function with a usable database connection of its own."""
-    return await asyncio.get_running_loop().run_in_executor(THREADS, partial(_connected, function, *args))
+    return await asyncio.get_running_loop().run_in_executor(VERBS, partial(_connected, function, *args))
+
+
+async def _in_tool_thread(engine: Engine, manifest: ToolManifest, function: Any, *args: Any) -> Any:
+    """Call a synchronous tool. A call that was given up on no longer takes room, though its thread may still hang."""
+    async with engine.tool_room:
+        work = partial(_connected, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(_threads_of(manifest.name), work)
+
+
+@cache
+def _threads_of(tool: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=TOOL_THREADS, thread_name_prefix=f"tool-{tool}")
 
 
 def _connected(function: Any, *args: Any) -> Any:
@@ -175,19 +190,32 @@ async def _start(
         tool_calls=1,
         tool=call.name,
         risk="medium" if manifest.is_write else "low",
-        guard={"agent": turn.agent, "tool": call.name, "is_write": manifest.is_write},
+        guard=_guard(turn, manifest, is_reviewed=verdict.is_reviewed),
     )
     try:
         await engine.commit(turn, write)
-    except SwitchedOff as stopped:
-        titles = {switch.id: switch for switch in await in_thread(switches.engaged)}
-        switch = titles.get(str(stopped.switch_id))
-        reason = f"Kill switch: {switch.title}. {switch.reason}" if switch else "A kill switch was engaged just now."
-        return await _refuse(engine, turn, call, Refuse("kill_switch", reason, str(stopped.switch_id)))
+    except SwitchedOff:
+        return False  # engaged since the verdict: the gate judges the call again, and says which and why
     entry = turn.state.entry
     assert entry is not None
     await _perform(engine, turn, manifest, executable, entry)
     return False
+
+
+def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> dict[str, Any]:
+    """What the committing statement asks the kill switches about."""
+    return {
+        "agent": turn.agent,
+        "tool": manifest.name,
+        "is_write": manifest.is_write,
+        "is_reviewed": is_reviewed,
+    }
+
+
+async def _switched_off(stopped: SwitchedOff) -> str:
+    found = {switch.id: switch for switch in await in_thread(switches.engaged)}
+    switch = found.get(str(stopped.switch_id))
+    return f"Kill switch: {switch.title}. {switch.reason}" if switch else "A kill switch was engaged just now."
 
 
 async def _perform(engine: Engine, turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry) -> None:
@@ -197,14 +225,16 @@ async def _perform(engine: Engine, turn: Turn, manifest: ToolManifest, executabl
     try:
         async with asyncio.timeout(manifest.timeout_s):
             if manifest.retry == "transactional" and not executable.is_async:
-                await in_thread(_with_its_step, turn, manifest, executable, entry, context, arguments)
+                await _in_tool_thread(
+                    engine, manifest, _with_its_step, turn, manifest, executable, entry, context, arguments
+                )
                 await turns.reload(engine.pool, turn)
                 engine.announce(turn)
                 return
-            value = await _call(executable, context, arguments)
+            value = await _call(engine, manifest, executable, context, arguments)
             finished = _succeeded(manifest, entry, value)
     except ToolError as said:
-        finished = _failed(entry, said.code, str(said), f"The tool said: {said}")
+        finished = _failed(entry, said.code, str(said)[:300], f"The tool said: {str(said)[:LONGEST_ERROR]}")
     except TimeoutError:
         finished = _late(manifest, entry)
     except LeaseLost:
@@ -214,10 +244,12 @@ async def _perform(engine: Engine, turn: Turn, manifest: ToolManifest, executabl
     await _finish(engine, turn, manifest, entry, finished)
 
 
-async def _call(executable: Executable, context: Any, arguments: Mapping[str, Any]) -> Any:
+async def _call(
+    engine: Engine, manifest: ToolManifest, executable: Executable, context: Any, arguments: Mapping[str, Any]
+) -> Any:
     if executable.is_async:
         return await executable.call(context, arguments)
-    value = await in_thread(executable.call, context, arguments)
+    value = await _in_tool_thread(engine, manifest, executable.call, context, arguments)
     return await value if inspect.isawaitable(value) else value
 
 
@@ -240,7 +272,8 @@ def _with_its_step(
 
 async def _finish(engine: Engine, turn: Turn, manifest: ToolManifest, entry: Entry, finished: Finished) -> None:
     failed = finished.status != StepStatus.DONE
-    tainted = not failed and manifest.output_trust == "untrusted"
+    # An error is read by the model like a result, and says what its author wants it to say.
+    tainted = manifest.output_trust == "untrusted"
     await engine.commit(turn, Write(finished=[finished], tool_errors=int(failed), tainted=tainted))
     await turns.reload(engine.pool, turn)
 
@@ -278,5 +311,5 @@ def _broken(manifest: ToolManifest, entry: Entry, broken: Exception) -> Finished
     return _failed(entry, "exception", text, f"The tool failed ({type(broken).__name__}).")
 
 
-def _stopped(entry: Entry, refusal: Refuse) -> Finished:
-    return _failed(entry, "kill_switch", refusal.reason, f"The call was not made. {refusal.reason}")
+def _stopped(entry: Entry, why: str) -> Finished:
+    return _failed(entry, "kill_switch", why, f"The call was not made again. {why}")

@@ -88,6 +88,8 @@ def _approval_step(call: Call, title: str, moment: datetime, bound: Mapping[str,
 
 def _park(turn: Turn, approval: NewStep, write: Write, kind: str, card: Mapping[str, Any], digest: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
+        # Engaging waits for this card or is seen by it: none stays open behind a switch.
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [switches.SWITCH_LOCK])
         key = ids.public("stp", approval.id)
         request = requests.create(
             subject_kind=kind,
@@ -118,19 +120,34 @@ def _freeze_if_switched_off(request: ApprovalRequest, turn: Turn) -> None:
 def why_void(run_id: Any, approval: Entry, tool: str, arguments: Mapping[str, Any] | None, release_digest: str) -> str:
     """Why an approval does not cover the call that is about to be made; empty when it does.
 
-    Compared at dispatch, from the database: the decision, its arguments and the digest it was bound to.
+    Compared at dispatch, from the database: whose call it was, what was shown, what was decided and by whom.
     """
     request = ApprovalRequest.objects.filter(pk=ids.parse("apr", str(approval.input["request"]))).first()
     decision = request.decisions.first() if request else None
     if request is None or decision is None or request.status != ApprovalStatus.APPROVED:
         return "Its approval is not valid any more."
+    subject = f"{ids.public('run', run_id)}:{ids.public('stp', UUID(approval.id))}"
+    if (request.subject_kind, request.subject_id) != (SUBJECT, subject):
+        return "Its approval was given for another call."
+    lapsed = requests.why_lapsed(request, decision)
+    if lapsed:
+        _void(request, lapsed)
+        return f"{lapsed} The approval is void."
     bound = approval.output.get("digest")
     now_digest = toolbox.digest(tool, arguments, release_digest) if arguments is not None else ""
     decided = toolbox.digest(tool, decision.arguments, release_digest)
-    if not (bound == now_digest == decided) or approval.input.get("tool") != tool:
+    is_same = bound == now_digest == decided and approval.input.get("tool") == tool
+    if not (is_same and _is_as_shown(request, approval, release_digest)):
         _void(request, "The call differs from what was approved.")
         return "It differs from what was approved, so the approval is void."
     return ""
+
+
+def _is_as_shown(request: ApprovalRequest, approval: Entry, release_digest: str) -> bool:
+    """Whether the question still is the one that the run asked: its arguments, and the fields that a person read."""
+    asked = toolbox.digest(request.action, request.arguments, release_digest)
+    shown = {field["name"]: field["value"] for field in request.fields}
+    return asked == request.digest == approval.input.get("digest") and shown == request.arguments
 
 
 def _void(request: ApprovalRequest, reason: str) -> None:

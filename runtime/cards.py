@@ -113,6 +113,7 @@ def _common(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], se
         "release": row["version"],
         "requested_for": row["principal_id"],
         "requested_by": row["started_by_id"],
+        "authored_by": row["authored_by"],
         "amount_usd": _amount(manifest, arguments),
         "arguments": dict(arguments),
         "evidence": evidence.blocks(turn.state.messages[turn.history :], row["principal_label"] or row["principal_id"]),

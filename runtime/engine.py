@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from django.db import InterfaceError, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from console import live
@@ -29,6 +30,8 @@ from runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
+# The database is not there for the engine's own connections, or for the verbs that go through Django.
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OperationalError, InterfaceError)
 LONGEST_SLEEP = timedelta(seconds=20)  # a longer back-off gives the run back and wakes it later
 
 
@@ -44,6 +47,7 @@ class Engine:
         self.pool = pool
         self.worker_id = worker_id
         self.is_draining = is_draining
+        self.tool_room = asyncio.Semaphore(calling.TOOL_THREADS)
         self._announced: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -57,7 +61,7 @@ class Engine:
             await self._advance(turn)
         except LeaseLost:
             log.info("%s was taken over; this worker stops working on it.", turn.public_id)
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as away:
+        except AWAY as away:
             log.warning("The database went away while %s was held: %s", turn.public_id, away)
             await self._give_back_when_possible(turn)
         except Exception as broken:
@@ -210,8 +214,11 @@ class Engine:
         detail = f"{type(broken).__name__}: {broken}"[:500]
         try:
             await self.finish(turn, Finish(RunStatus.FAILED, "internal_error", detail))
-        except (LeaseLost, psycopg.Error, PoolTimeout) as lost:
-            log.warning("%s could not be marked failed: %s. The reconciler takes it up.", turn.public_id, lost)
+        except LeaseLost:
+            log.warning("%s could not be marked failed: it was taken over.", turn.public_id)
+        except (psycopg.Error, PoolTimeout) as lost:
+            log.warning("%s could not be marked failed: %s. It is given back for a later claim.", turn.public_id, lost)
+            await self._give_back_when_possible(turn)
 
     async def _give_back_when_possible(self, turn: Turn) -> None:
         """Return the run to the queue once the database answers again; until then this worker still holds it."""

@@ -98,7 +98,7 @@ class Write:
     cause_detail: str = ""
     answer: str = ""
     wake_at: datetime | None = None
-    guard: Mapping[str, Any] | None = None  # agent, tool, is_write: a kill switch over these stops the write
+    guard: Mapping[str, Any] | None = None  # agent, tool, is_write, is_reviewed: a switch over these stops it
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def parameters(lease: Lease, write: Write, final: bool) -> dict[str, Any]:
         {"seq": place, "kind": kind, "data": dict(data)}
         for place, (kind, data) in enumerate(write.events, start=new + done + 1)
     ]
-    guard = write.guard or {"agent": "", "tool": "", "is_write": False}
+    guard = write.guard or {"agent": "", "tool": "", "is_write": False, "is_reviewed": False}
     bases = {step.cost_basis for step in write.steps}
     return {
         "run_id": lease.run_id,
@@ -218,7 +218,7 @@ def parameters(lease: Lease, write: Write, final: bool) -> dict[str, Any]:
         "output_tokens": sum(step.output_tokens for step in write.steps),
         "cost_usd": sum((step.cost_usd for step in write.steps), Decimal(0)),
         "cost_basis": next((basis for basis in ("unpriced", "estimated") if basis in bases), "exact"),
-        "tool": write.tool,
+        "tool": write.tool or guard["tool"],
         "risk": write.risk,
         "tainted": write.tainted,
         "status": write.status,

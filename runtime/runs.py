@@ -232,6 +232,9 @@ def _thread(wanted: _Wanted, agent: Agent) -> Thread:
             f"{unfinished.public_id} of this thread is still {unfinished.status}. "
             "Wait for its end or cancel it, then send the message again."
         )
+    if not thread.tainted and thread.runs.filter(tainted=True).exists():
+        thread.tainted = True
+        thread.save(update_fields=["tainted"])
     return thread
 
 

@@ -85,10 +85,10 @@ def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, An
     plain = to_jsonable_python(value, inf_nan_mode="strings", serialize_unknown=True)
     content = plain if isinstance(plain, str) else canonical(plain)
     kept: dict[str, Any] = {"result": plain}
-    if len(content.encode("utf-8", "replace")) > manifest.output_cap_bytes:
-        whole = hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
-        content = content[: manifest.output_cap_bytes] + " … (cut)"
-        kept = {"cut": {"bytes": len(content), "sha256": whole}, "result": content}
+    whole = content.encode("utf-8", "replace")
+    if len(whole) > manifest.output_cap_bytes:
+        content = whole[: manifest.output_cap_bytes].decode("utf-8", "ignore") + " … (cut)"
+        kept = {"cut": {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}, "result": content}
     kept["content"] = content
     if manifest.hands_off:
         kept["ends"], kept["detail"] = RunStatus.ESCALATED, reason or "Handed off to a person."

@@ -45,7 +45,8 @@ event AS (
 SELECT run.id, run.fence, run.thread_id, run.kind, run.input_text, run.principal_id, run.principal_label, run.scopes,
     run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS cancel_requested, run.cancelled_by_label,
     run.cancel_reason, run.started_by_id, run.callback_url, run.created_at, run.agent_slug, run.agent_name,
-    run.title, release.id AS release_id, release.version, release.digest, release.content
+    run.title, release.id AS release_id, release.version, release.digest, release.content,
+    release.created_by_id AS authored_by
 FROM run JOIN releases_release AS release ON release.id = run.release_id
 """  # noqa: S608 (constants of ours only)
 

@@ -18,6 +18,7 @@ class Question:
     version: int
     claimed_by: str | None  # id of the person who holds the claim
     claimed_until: datetime | None
+    authored_by: str = ""  # id of the actor that wrote what asks, such as the release
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def decide_right(question: Question, *, by: str, version: int | None, now: datet
         return MayNot("Nobody decides on a request made for themselves. Ask a colleague.")
     if question.four_eyes and by == question.requested_by:
         return MayNot("This needs a second person: you started the work yourself. Ask a colleague.")
+    if question.four_eyes and by == question.authored_by:
+        return MayNot("This needs a second person: you made the release that asks. Ask a colleague.")
     if _held_by_other(question, by, now):
         return MayNot("A colleague is working on this request. Take it over first.", stale=True)
     return MayDecide()

@@ -7,7 +7,7 @@ kill switch -> release allow-list -> write tools enabled -> identity -> schema -
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from console.actors import EVERY_SCOPE
@@ -43,6 +43,7 @@ class Facts:
 class Allow:
     rule: str = "default"
     reason: str = ""
+    is_reviewed: bool = False  # because a person approved it
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _by_rules(facts: Facts, manifest: ToolManifest) -> Verdict:
     if refusing:
         return Refuse(f"rule:{refusing.id}", refusing.reason)
     if facts.reviewed:
-        return Allow("approved")
+        return Allow("approved", is_reviewed=True)
     asking = _strictest(facts, manifest, matching)
     if asking is None:
         allowing = next((rule for rule in matching if rule.then == "allow"), None)
@@ -145,7 +146,7 @@ def _by_rules(facts: Facts, manifest: ToolManifest) -> Verdict:
 
 
 def _strictest(facts: Facts, manifest: ToolManifest, matching: list[Rule]) -> Ask | None:
-    """Of all that want a person asked, the one with the highest risk."""
+    """Of all that want a person asked, the one with the highest risk; with four eyes if any of them wants that."""
     minutes = facts.bundle.approval_minutes
     asks = [
         Ask(
@@ -168,7 +169,10 @@ def _strictest(facts: Facts, manifest: ToolManifest, matching: list[Rule]) -> As
     if manifest.is_write and (switch or facts.bundle.force_human_review):
         why = f"{switch.title}. {switch.reason}" if switch else "This release sends every write to a person."
         asks.append(Ask("forced-review", "1", why, "medium", minutes))
-    return max(asks, key=lambda ask: (RISKS.index(ask.risk), ask.four_eyes), default=None)
+    if not asks:
+        return None
+    strictest = max(asks, key=lambda ask: (RISKS.index(ask.risk), ask.four_eyes))
+    return replace(strictest, four_eyes=any(ask.four_eyes for ask in asks))
 
 
 def _holds(rule: Rule, facts: Facts) -> bool:

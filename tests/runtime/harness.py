@@ -132,6 +132,23 @@ def work(run: Run, *, slot: str = "test", turns: int = 1) -> Run:
     return Run.objects.get(pk=run.pk)
 
 
+def work_all(started: Sequence[Run], *, slot: str = "test") -> None:
+    """Execute one turn of each, all at once in one worker life."""
+    life = workers.register(slot)
+
+    async def go() -> None:
+        pool = worker.open_pool(8)
+        await pool.open(wait=True)
+        engine = Engine(pool, life.pk)
+        try:
+            await asyncio.gather(*(engine.run_turn(run.pk) for run in started))
+            await engine.settle()
+        finally:
+            await pool.close()
+
+    asyncio.run(go())
+
+
 def in_background(function: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
