@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 from argparse import ArgumentParser
 from typing import Any
 
 import django_rq
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, connection
 
 from console import queue
 from releases.bundles import ModelSpec
 from releases.models import Agent
 from runtime import providers, tools
 from runtime.worker import AsyncWorker
+
+LONGEST_WAIT_S = 60
 
 
 class Command(BaseCommand):
@@ -29,6 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         tools.known()
+        self._wait_for_database()
         providers.preload(_active_models())
         slot = options["slot"] or f"{socket.gethostname()}-{os.getpid()}"
         queues = [django_rq.get_queue(name) for name in (queue.RUNS, queue.CHORES)]
@@ -43,6 +48,19 @@ class Command(BaseCommand):
         )
         self.stdout.write(f"Worker {slot} is ready (life {worker.life.pk}).")
         worker.work(burst=options["burst"], logging_level="WARNING")
+
+    def _wait_for_database(self) -> None:
+        """A worker may be started while the database restarts; it says what it waits for instead of breaking off."""
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        while True:
+            try:
+                connection.ensure_connection()
+                return
+            except OperationalError as away:
+                if time.monotonic() > deadline:
+                    raise CommandError(f"The database did not answer for {LONGEST_WAIT_S} s: {away}") from away
+                self.stderr.write(f"Waiting for the database: {str(away).splitlines()[0]}")
+                time.sleep(1)
 
 
 def _active_models() -> list[ModelSpec]:
