@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.utils.timezone import now
 
 from approvals import requests
 from approvals.models import ApprovalRequest
@@ -11,9 +15,9 @@ from approvals.states import ApprovalStatus, Verdict
 from console.actors import system
 from releases import switches
 from releases.states import Scope, SwitchEffect
-from runtime import journal, runs
+from runtime import journal, runs, turns, worker, workers
 from runtime.messages import Call, Reply
-from runtime.models import Run
+from runtime.models import Run, Worker
 from runtime.states import RunStatus
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, effects, saying, start, trace, work
@@ -334,3 +338,41 @@ def test_the_same_idempotency_key_returns_the_first_run():
 def test_the_statement_of_every_write_stays_short_enough_for_the_driver_to_keep_it_parsed():
     """psycopg parses a statement anew at each execution when it is longer than 4,096 characters."""
     assert len(journal.WRITE_SQL) < 4096
+
+
+def test_a_superseded_worker_can_never_write_again():
+    """The fence: the first worker was believed dead, a second one claimed the run, then the first comes back."""
+    run = start(a_scripted_release(saying("hi")))
+
+    async def go() -> None:
+        pool = worker.open_pool(4)
+        await pool.open(wait=True)
+        try:
+            first = await turns.claim(pool, run.pk, (await to_thread(workers.register, "a")).pk)
+            await to_thread(Worker.objects.update, lease_until=now() - timedelta(seconds=1))
+            await to_thread(workers.reconcile)
+            second = await turns.claim(pool, run.pk, (await to_thread(workers.register, "b")).pk)
+            assert first is not None
+            assert second is not None
+            assert second.lease.fence == first.lease.fence + 1
+            with pytest.raises(journal.LeaseLost):
+                await journal.commit(pool, first.lease, journal.Write(events=[("late", {})]))
+            await journal.commit(pool, second.lease, journal.Write(events=[("in.time", {})]))
+        finally:
+            await pool.close()
+
+    asyncio.run(go())
+
+    kinds = list(run.events.values_list("kind", flat=True))
+    assert "in.time" in kinds
+    assert "late" not in kinds
+
+
+async def to_thread(function, *args, **options):
+    def closing():
+        try:
+            return function(*args, **options)
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(closing)
