@@ -8,13 +8,13 @@ class ApprovalsConfig(AppConfig):
     name = "approvals"
 
     def ready(self) -> None:
-        from approvals import palette
+        from approvals import inbox, palette
 
         roles.declare("approvals.read", EVERYONE, "see approval requests")
         roles.declare("approvals.decide", {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}, "decide approval requests")
         shell.register_search(palette.find)
         live.topic("approvals", lambda actor, _: actor.may("approvals.read"))
-        live.topic("approval", lambda actor, _: actor.may("approvals.read"))
+        live.topic("approval", inbox.may_listen)
         shell.register(
             "Work",
             shell.NavItem(

@@ -84,6 +84,15 @@ def visible(actor: Actor) -> ApprovalQuerySet:
     return ApprovalRequest.objects.on_agents(actor.agents("approvals.read")).select_related("claimed_by")
 
 
+def may_listen(actor: Actor, topic: str) -> bool:
+    """Whether the actor may be told of changes of `approval:<public id>`."""
+    try:
+        key = ids.parse("apr", topic.partition(":")[2])
+    except ValueError:
+        return False
+    return visible(actor).filter(pk=key).exists()
+
+
 def found(actor: Actor, filters: Filters) -> ApprovalQuerySet:
     """Every request that fits, in order."""
     rows = _in_view(visible(actor), filters.view, actor)

@@ -50,6 +50,11 @@ class LimitedBodies:
     async def _refuse(self, send: Send) -> None:
         detail = f"A request may have at most {self.largest_bytes:,} bytes. Send less."
         body = {"type": "about:blank", "title": "Too large", "status": 413, "detail": detail}
-        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"connection", b"close"),
+        ]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})

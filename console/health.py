@@ -47,7 +47,9 @@ def ready() -> HttpResponse:
 
 
 def _answer(report: dict[str, Any], status: int) -> HttpResponse:
-    return JsonResponse(report, status=status, headers={"Cache-Control": "no-store"})
+    return JsonResponse(
+        report, status=status, headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    )
 
 
 def _check(ask: Callable[[], str]) -> dict[str, Any]:

@@ -33,12 +33,17 @@ class ActorMiddleware:
 
 
 class ProblemMiddleware:
-    """Turns a refusal raised by a verb into a page. The API answers its own."""
+    """Turns a refusal raised by a verb into a page. The API answers its own.
+
+    An address with a zero byte is refused before any view sees it: no text of the database can hold one.
+    """
 
     def __init__(self, get_response: Answer) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+            return views.bad_request(request)
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, wrong: Exception) -> HttpResponse | None:

@@ -68,6 +68,11 @@ def spend(key: str, *, limit: int, window_s: int = 60, now: float | None = None)
     return Rate(limit, int(limit - used), ceil(window_s - into) + (window_s if present else 0))
 
 
+def give_back(key: str, *, window_s: int = 60) -> None:
+    """Take back one use of just now that turned out not to count."""
+    _ask("add", f"rate:{key}", int(time.time() // window_s), width_s=window_s, by=-1)
+
+
 def _wait_s(before: int, present: int, into: float, limit: int, window_s: int) -> int:
     """Whole seconds until one more request fits, if nothing else is sent meanwhile."""
     if present < limit and before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.account import views as account_views
 from django.urls import include, path, register_converter
 
 from console import audit_views, ids, queue_views, views
@@ -23,9 +24,19 @@ pages = [
     path("audit/<int:entry_id>/", audit_views.audit_detail, name="audit-detail"),
 ]
 
+# Of allauth's pages only those that people need here: an admin invites, nobody signs up or changes their address, and
+# a forgotten password is set anew with `manage.py changepassword`, because no mail leaves this console.
+accounts = [
+    path("login/", account_views.login, name="account_login"),
+    path("logout/", account_views.logout, name="account_logout"),
+    path("inactive/", account_views.account_inactive, name="account_inactive"),
+    path("password/change/", account_views.password_change, name="account_change_password"),
+    path("signup/", account_views.signup, name="account_signup"),
+]
+
 urlpatterns = [
     path("", include((pages, "console"))),
-    path("accounts/", include("allauth.account.urls")),
+    path("accounts/", include(accounts)),
     path("approvals/", include("approvals.urls")),
     path("", include("releases.urls")),
     path("", include("runtime.urls")),

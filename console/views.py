@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -152,9 +153,12 @@ def problem(request: HttpRequest, wrong: problems.Problem) -> HttpResponse:
 
 
 def _referrer(request: HttpRequest) -> str:
-    parts = urlsplit(request.headers.get("Referer", ""))
+    try:
+        parts, host = urlsplit(request.headers.get("Referer", "")), request.get_host()
+    except (ValueError, DisallowedHost):  # an address that cannot be read, or a host that is not ours
+        return ""
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    return path if parts.netloc == request.get_host() and path != request.get_full_path() else ""
+    return path if parts.netloc == host and path != request.get_full_path() else ""
 
 
 def missing() -> problems.Missing:
