@@ -63,7 +63,8 @@ def has_secret(thing: Any) -> bool:
 
 # Personal data. Shown to those who work on a case, masked for those who only look on (see `personal`).
 PERSONAL_SHAPES = [
-    re.compile(r"[\w.+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}"),
+    # The last part of a domain begins with a letter: `refunds#window@2026.11` is a citation, not an address.
+    re.compile(r"[\w.+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[^\W\d_][\w-]{1,62}"),
     # Telephone numbers: with a country code, or in groups parted as people write them. Order numbers and dates stay.
     re.compile(r"(?<![\w+])(?:\+|00)\d{1,3}[ ./-]?(?:\(\d{1,5}\)[ ./-]?)?\d(?:[ ./-]?\d){5,12}(?![\w-])"),
     re.compile(r"(?<![\w.-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"),
