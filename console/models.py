@@ -148,6 +148,10 @@ class ApiToken(models.Model):
         )
 
 
+# Nouns of audited actions that people call something else.
+ACTED_ON = {"approval": "request", "switch": "kill switch", "token": "API token", "user": "account"}
+
+
 class AuditEntry(models.Model):
     """One change, who made it and why. Append-only: a trigger refuses UPDATE and DELETE.
 
@@ -178,3 +182,10 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor_label}: {self.action} {self.object_label}"
+
+    @property
+    def in_words(self) -> str:
+        """The action for readers: `release.activate` is "Activate release"."""
+        noun, _, verb = self.action.partition(".")
+        told = f"{verb.replace('_', ' ')} {ACTED_ON.get(noun, noun)}".strip()
+        return told[:1].upper() + told[1:]

@@ -87,7 +87,7 @@ CAUSE_GROUPS = {
     "budget": "Budget used up: {}",
     "guardrail": "Guardrail {}",
     "rule": "Rule {}",
-    "tool": "Ended by {}",
+    "tool": "The agent’s decision: {}",
 }
 BUDGETS = {
     "max_steps": "steps",
@@ -111,7 +111,7 @@ def cause(code: str) -> str:
     """Why a run ended, in words; an unknown code is shown as it is."""
     group, _, name = code.partition(":")
     if name and group in CAUSE_GROUPS:
-        return CAUSE_GROUPS[group].format(BUDGETS.get(name, name))
+        return CAUSE_GROUPS[group].format(name.replace("_", " ") if group == "tool" else BUDGETS.get(name, name))
     if code.startswith("model_"):
         return f"The model did not answer: {error(code.removeprefix('model_')).lower()}"
     return CAUSES.get(code, code.replace("_", " ").capitalize())

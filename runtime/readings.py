@@ -14,7 +14,7 @@ from runtime import inspections, labels
 from runtime.inspections import Passage
 from runtime.labels import Badge
 from runtime.models import Run, RunEvent, Step
-from runtime.states import StepKind, StepStatus
+from runtime.states import RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
 
 MOST_RUNS = 50
@@ -136,9 +136,21 @@ def _step_lines(step: Step, shown: Shown) -> list[Line]:
 
 def _event_line(event: RunEvent, shown: Shown) -> Line:
     data = shown(event.data)
-    detail = ", ".join(f"{key} {_short(value)}" for key, value in data.items()) if isinstance(data, dict) else ""
+    parts = sorted(data.items(), key=lambda pair: pair[0] != "status") if isinstance(data, dict) else ()
+    detail = ", ".join(_said(key, value) for key, value in parts)
     who = f"{event.by_label}: " if event.by_label and detail else event.by_label
     return Line(event.seq, event.at, event.kind, f"{who}{detail}")
+
+
+def _said(key: str, value: Any) -> str:
+    """One value of an event in words; what has none is named by its key."""
+    if key == "status" and value in list(RunStatus):
+        return labels.run(value).label
+    if key == "cause":
+        return labels.cause(str(value))
+    if key == "until":
+        return f"until {datetime.fromisoformat(value):%Y-%m-%d %H:%M:%S} UTC"
+    return _short(value) if key == "title" else f"{key.replace('_', ' ')} {_short(value)}"
 
 
 def _short(value: Any) -> str:

@@ -46,7 +46,7 @@ BUDGETS = {
 def model(spec: ModelSpec) -> str:
     """`gpt-5 (openai), temperature 0`."""
     where = f" at {spec.base_url}" if spec.base_url else ""
-    knobs = "".join(f", {name} {value(setting)}" for name, setting in sorted(spec.parameters.items()))
+    knobs = "".join(f", {name.replace('_', ' ')} {value(setting)}" for name, setting in sorted(spec.parameters.items()))
     return f"{spec.name} ({spec.provider}{where}){knobs}"
 
 
@@ -84,7 +84,7 @@ def condition(part: Condition) -> str:
 
 
 def guardrail(one: Guardrail) -> str:
-    settings = "".join(f", {name} {value(setting)}" for name, setting in sorted(one.settings.items()))
+    settings = "".join(f", {name.replace('_', ' ')} {value(setting)}" for name, setting in sorted(one.settings.items()))
     return f"{one.on.capitalize()} {CHECKS[one.check]} {CONSEQUENCES[one.then]}{settings}"
 
 
