@@ -117,10 +117,20 @@ def _unlabelled(release: Release) -> str:
     )
 
 
+# What the validation says in the words of programs, in those of people.
+WRONG = {
+    "missing": "This field is required.",
+    "extra_forbidden": "There is no such field. Check its spelling or leave it out.",
+    "model_type": "An object in braces belongs here.",
+    "model_attributes_type": "An object in braces belongs here.",
+    "dict_type": "An object in braces belongs here.",
+    "list_type": "A list in brackets belongs here.",
+}
+
+
 def _validated(content: object) -> bundles.Bundle:
     try:
         return bundles.Bundle.model_validate(content)
     except ValidationError as wrong:
-        errors = {".".join(map(str, e["loc"])) or "bundle": e["msg"] for e in wrong.errors()}
-        where = "; ".join(f"{place}: {message}" for place, message in list(errors.items())[:5])
-        raise problems.Invalid(f"The bundle cannot be used. {where}", errors=errors) from wrong
+        errors = {".".join(map(str, e["loc"])) or "bundle": WRONG.get(e["type"], e["msg"]) for e in wrong.errors()}
+        raise problems.Invalid("The bundle cannot be used.", errors=errors) from wrong

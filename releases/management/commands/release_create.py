@@ -33,7 +33,8 @@ class Command(BaseCommand):
         try:
             self._store(person, **options)
         except problems.Problem as refused:
-            raise CommandError(refused.detail) from refused
+            wrong = (f"{place}: {sentence}" for place, sentence in refused.extra.get("errors", {}).items())
+            raise CommandError(" ".join([refused.detail, *wrong])) from refused
 
     @transaction.atomic
     def _store(self, person: User, **options: Any) -> None:
