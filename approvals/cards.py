@@ -24,6 +24,7 @@ RISK_BADGES = {
 NUMBERS = {"amount", "number", "integer"}
 LONG_CHARACTERS = 280
 LONG_LINES = 5
+ONE_LINE = 28  # characters that an input shows whole on a phone
 ENOUGH_SIMILAR = 3
 SIMILAR = 25
 
@@ -73,6 +74,7 @@ class Card:
     is_mine: bool
     can_hold: bool
     can_take_over: bool
+    may_ever: bool  # has the right to decide for this agent; whether now is `may`
     stopped_by: Mapping[str, Any] = field(default_factory=dict)
     similar: tuple[int, int] | None = None
 
@@ -113,11 +115,12 @@ def card(
     is_held = request.claimed_until is not None and request.claimed_until > now() and request.claimed_by is not None
     is_mine = is_held and str(request.claimed_by_id) == by.id
     is_pending = request.status == ApprovalStatus.PENDING
+    # Who cannot answer reads; what somebody has typed stays, though the right was lost while they typed.
+    may_edit = is_pending and may_ever and (isinstance(right, deciding.MayDecide) or bool(posted))
     return Card(
         request=request,
         rows=[
-            _row(request, shown, decision, posted or {}, errors or {}, may_edit=is_pending and may_ever)
-            for shown in request.fields
+            _row(request, shown, decision, posted or {}, errors or {}, may_edit=may_edit) for shown in request.fields
         ],
         badge=inbox.BADGES[ApprovalStatus(request.status)],
         risk=RISK_BADGES[request.risk],
@@ -127,6 +130,7 @@ def card(
         is_mine=is_mine,
         can_hold=is_pending and not is_held and isinstance(right, deciding.MayDecide) and by.is_person,
         can_take_over=is_pending and is_held and not is_mine and may_ever,
+        may_ever=may_ever,
         stopped_by=_stopped_by(request),
         similar=_similar(request),
     )
@@ -181,7 +185,7 @@ def _control(shown: Mapping[str, Any], argument: Any, text: str) -> str:
         return "choice"
     if shown.get("type") in NUMBERS or isinstance(argument, int | float):
         return "number"
-    return "textarea" if len(text) > 60 or "\n" in text or isinstance(argument, list | dict) else "input"
+    return "textarea" if len(text) > ONE_LINE or "\n" in text or isinstance(argument, list | dict) else "input"
 
 
 def difference(before: str, after: str) -> str:
