@@ -243,6 +243,8 @@ def test_ctrl_c_ends_it_with_a_summary(data_dir: Path):
         [sys.executable, "manage.py", "demo_traffic", "--rate", "120"],
         cwd=settings.BASE_DIR, env={**os.environ, "DATABASE_URL": url, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # Tests started in the background of a shell are deaf to SIGINT, and so would be what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         end = time.monotonic() + 60
