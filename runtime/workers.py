@@ -23,11 +23,13 @@ RECONCILER_LOCK = 0x5D2E
 REGISTER_SQL = """
     UPDATE runtime_worker SET ended_at = clock_timestamp() WHERE slot = %s AND ended_at IS NULL
 """
-# Each beat prolongs the lease and says which switch epoch this worker has seen. No row: the lease is gone.
+# Each beat prolongs the lease and says which switch epoch this worker has seen, and since when. No row: the lease is
+# gone.
 BEAT_SQL = """
     UPDATE runtime_worker SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
-        seen_at = clock_timestamp(),
-        seen_switch_epoch = COALESCE((SELECT epoch FROM releases_switchepoch WHERE id = 1), 0)
+        seen_at = CASE WHEN seen_switch_epoch = switches.epoch THEN seen_at ELSE clock_timestamp() END,
+        seen_switch_epoch = switches.epoch
+    FROM (SELECT COALESCE((SELECT epoch FROM releases_switchepoch WHERE id = 1), 0) AS epoch) AS switches
     WHERE id = %(worker)s AND ended_at IS NULL AND lease_until > clock_timestamp()
     RETURNING seen_switch_epoch, seen_switch_epoch <> %(epoch)s
 """
@@ -125,8 +127,9 @@ def acknowledged(epoch: int) -> tuple[int, int, float | None]:
     alive = list(Worker.objects.filter(ended_at__isnull=True))
     seen = [worker for worker in alive if worker.seen_switch_epoch >= epoch]
     changed = SwitchEpoch.objects.filter(pk=1).values_list("changed_at", flat=True).first()
-    latest = max((worker.seen_at for worker in seen if worker.seen_at), default=None)
-    seconds = (latest - changed).total_seconds() if latest and changed and latest >= changed else None
+    # A worker that began later found the switch as it was; it says nothing about how fast it was told.
+    told = [worker.seen_at for worker in seen if worker.seen_at and changed and worker.started_at <= changed]
+    seconds = (max(told) - changed).total_seconds() if changed and told and max(told) >= changed else None
     return len(seen), len(alive), seconds
 
 
