@@ -60,6 +60,8 @@ function follow() {
     if (element.matches("button")) element.disabled = !may;
     element.toggleAttribute("data-decides", may && element.matches("button"));
   }
+  const note = detail().querySelector("[data-note]");
+  if (note) note.disabled = !may;
 }
 
 // A claim lasts five minutes; it is renewed only while somebody works on the page.
@@ -86,8 +88,7 @@ document.body.addEventListener("htmx:afterSettle", (event) => {
   if (event.detail.elt.id === "state") return follow();
   if (event.detail.elt.id !== "detail") return;
   renewed = Date.now();
-  document.body.addEventListener("htmx:historyRestore", open);
-open();
+  open();
   document.getElementById("asked")?.focus();
 });
 
