@@ -69,7 +69,7 @@ def test_the_guide_refunds_the_edited_amount_once(output: dict[str, str]) -> Non
 
     assert run.public_id == key
     assert run.status == RunStatus.SUCCEEDED
-    assert [refund.amount_usd for refund in Refund.objects.filter(order__number=10482)] == [Decimal("80.00")]
+    assert [refund.amount_usd for refund in Refund.objects.filter(order__number=10669)] == [Decimal("80.00")]
     assert "80.00" in output["Read the result"]
     assert Feedback.objects.get(run=run).score == 1
 
