@@ -136,8 +136,9 @@ def _step_lines(step: Step, shown: Shown) -> list[Line]:
 
 def _event_line(event: RunEvent, shown: Shown) -> Line:
     data = shown(event.data)
-    parts = sorted(data.items(), key=lambda pair: pair[0] != "status") if isinstance(data, dict) else ()
-    detail = "; ".join(_said(key, value) for key, value in parts)
+    parts = sorted(data.items(), key=lambda pair: pair[0] != "status") if isinstance(data, dict) else []
+    # The status of a stopped run says its cause.
+    detail = "; ".join(_said(*pair) for pair in parts if pair != ("cause", "cancelled"))
     who = f"{event.by_label}: " if event.by_label and detail else event.by_label
     return Line(event.seq, event.at, event.kind, f"{who}{detail}")
 
