@@ -12,6 +12,7 @@ class ConsoleConfig(AppConfig):
 
         roles.declare("audit.read", {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR}, "read the audit log")
         roles.declare("audit.verify", {Role.ADMIN, Role.AUDITOR}, "verify the audit chain")
+        roles.declare("tokens.revoke", {Role.ADMIN}, "revoke tokens of others")
         roles.declare("components.read", {Role.ADMIN}, "see the component gallery")
         roles.declare("queues.read", {Role.ADMIN}, "see the job queues")
         user_logged_out.connect(accounts.close_sockets, dispatch_uid="console.close_sockets")

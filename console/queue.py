@@ -21,6 +21,7 @@ from django.db import transaction
 from django.utils.module_loading import module_has_submodule
 from django_rq.queues import DjangoRQ
 from redis.exceptions import RedisError
+from rq.exceptions import NoSuchJobError
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,19 @@ def entry_points() -> dict[str, Callable[..., Any]]:
 
 class Job(rq.job.Job):
     """A job that calls entry points with ids, whatever else its record in Redis says."""
+
+    def restore(self, raw_data: Any) -> Any:
+        """Read the record. One that cannot be read is left out: it must not take the worker down with it."""
+        try:
+            super().restore(raw_data)
+            self._deserialize_data()
+        except NoSuchJobError:
+            raise
+        except Exception as wrong:
+            log.warning("Job %s has a record that cannot be read (%s); it is left out.", self.id, type(wrong).__name__)
+            raise NoSuchJobError(f"The record of job {self.id} cannot be read.") from wrong
+        self._dependency_ids, self.meta = [], {}
+        self.retries_left = self.repeats_left = self.rate_limit_key = self.group_id = None
 
     @property
     def func(self) -> Callable[..., Any]:

@@ -95,7 +95,7 @@ def revoke(token_id: UUID, *, by: Actor, reason: str) -> ApiToken:
 
 
 def _reachable(by: Actor) -> Q:
-    if by.kind == "system" or (by.is_person and by.may("tokens.revoke")):
+    if by.kind == "system" or (by.is_person and by.agents("tokens.revoke") is None):
         return Q()
     return Q(owner_id=by.id) if by.is_person else Q(pk__in=[])
 

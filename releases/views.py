@@ -46,7 +46,7 @@ def agent_detail(request: Request, slug: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@requires("releases.read")
+@requires("releases.create")
 def release_create(request: Request, slug: str) -> HttpResponseBase:
     """A form that keeps what was typed, whatever is wrong with it."""
     agent = _agents(request).get(slug=slug)

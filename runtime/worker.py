@@ -95,23 +95,34 @@ class AsyncWorker(BaseWorker):
             self.loop.call_soon_threadsafe(self.loop.stop)
             loop_thread.join(timeout=2)
 
+    def dequeue_job_and_maintain_ttl(self, *args: Any, **kwargs: Any) -> Any:
+        """The next job. What stands in the queue and is no job is left out; it does not end this worker."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(*args, **kwargs)
+            except (ValueError, TypeError, LookupError, AttributeError) as wrong:
+                log.warning("An entry of the queue cannot be read (%s); it is left out.", type(wrong).__name__)
+
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Start the job and return; the next one is taken as soon as there is room."""
         self.room.acquire()
-        execution = self.prepare_execution(job)
-        self.prepare_job_execution(job, remove_from_intermediate_queue=len(self.queues) == 1)
+        try:
+            execution = self.prepare_execution(job)
+            self.prepare_job_execution(job, remove_from_intermediate_queue=len(self.queues) == 1)
+        except BaseException:
+            self.room.release()
+            raise
         job.started_at = rq_now()
         future: Future[Any]
         try:
             function = job.func
-        except Exception:
-            future = Future()
-            future.set_exception(sys.exc_info()[1])
-        else:
             if inspect.iscoroutinefunction(function):
                 future = asyncio.run_coroutine_threadsafe(function(*job.args), self.loop)
             else:
                 future = self.threads.submit(_chore, function, tuple(job.args))
+        except Exception:  # forged: no entry point, or not what it takes
+            future = Future()
+            future.set_exception(sys.exc_info()[1])
         self.running.add(future)
         future.add_done_callback(lambda done: self.threads.submit(self._ended, job, queue, execution, done))
         self.set_state(WorkerStatus.BUSY if self.running else WorkerStatus.IDLE)

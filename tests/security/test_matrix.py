@@ -1,0 +1,295 @@
+"""Every page x nobody, each role on another agent, each role everywhere (D27, D32). The API's own matrix is in
+tests/console/test_api_envelope.py; both fail when an address is added without an expectation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils.html import escape
+from django.utils.timezone import now
+
+from approvals import subjects
+from console import ids, roles
+from console.models import ApiToken, AuditEntry
+from console.roles import Role
+from releases.models import KillSwitch
+from runtime.models import Run
+from tests import builders
+
+pytestmark = pytest.mark.django_db
+
+ANYBODY, SIGNED_IN = "anybody", "signed in"
+MARK = "Quetzal"
+
+
+@dataclass(frozen=True)
+class Page:
+    """`permission`: who may; `about`: the object in its address; `shows_all`: it is not divided by agents."""
+
+    permission: str
+    methods: frozenset[str]
+    about: str = ""
+    posted: tuple[tuple[str, str], ...] = ()
+    shows_all: bool = False
+    query: tuple[str, ...] = ()  # the object's id under these names, instead of in the path
+
+
+def reads(permission: str, about: str = "", *, shows_all: bool = False, query: tuple[str, ...] = ()) -> Page:
+    return Page(permission, frozenset({"GET"}), about, shows_all=shows_all, query=query)
+
+
+def acts(permission: str, about: str = "", *, shows_all: bool = False, **posted: str) -> Page:
+    return Page(permission, frozenset({"POST"}), about, tuple(posted.items()), shows_all)
+
+
+def both(permission: str, about: str = "", **posted: str) -> Page:
+    return Page(permission, frozenset({"GET", "POST"}), about, tuple(posted.items()))
+
+
+WHY = "A test of the matrix."
+PAGES = {
+    "account_login": both(ANYBODY),
+    "account_logout": both(SIGNED_IN),
+    "account_inactive": reads(ANYBODY),
+    "account_signup": both(ANYBODY),
+    "account_change_password": both(SIGNED_IN),
+    "console:home": reads(SIGNED_IN),
+    "console:palette": reads(SIGNED_IN),
+    "console:appearance": both(SIGNED_IN),
+    "console:theme": acts(ANYBODY),
+    "console:token-list": both(SIGNED_IN),
+    "console:token-revoke": acts(SIGNED_IN, "token", shows_all=True, reason=WHY),
+    "console:components": reads("components.read"),
+    "console:queue-list": reads("queues.read"),
+    "console:audit-list": reads("audit.read", shows_all=True),
+    "console:audit-verify": acts("audit.verify"),
+    "console:audit-detail": reads("audit.read", "entry", shows_all=True),
+    "approvals:list": reads("approvals.read"),
+    "approvals:rows": reads("approvals.read"),
+    "approvals:count": reads("approvals.read"),
+    "approvals:next": reads("approvals.read"),
+    "approvals:detail": reads("approvals.read", "approval"),
+    "approvals:state": reads("approvals.read", "approval"),
+    "approvals:decide": acts("approvals.decide", "approval", verdict="reject", reason=WHY, version="1"),
+    "approvals:claim": acts("approvals.decide", "approval"),
+    "releases:agent-list": reads("releases.read"),
+    "releases:agent-detail": reads("releases.read", "agent"),
+    "releases:release-create": both("releases.create", "agent", content="{}"),
+    "releases:release-compare": reads("releases.read", "release", query=("a", "b")),
+    "releases:release-detail": reads("releases.read", "release"),
+    "releases:release-bundle": reads("releases.read", "release"),
+    "releases:release-activate": acts("releases.activate", "release", reason=WHY),
+    "releases:switch-list": reads("switches.read", shows_all=True),
+    "releases:switch-engage": acts("switches.engage", scope="agent", effect="pause_runs", target="quetzal", reason=WHY),
+    "releases:switch-count": reads("switches.read", shows_all=True),
+    "releases:switch-strip": reads("switches.read", shows_all=True),
+    "releases:switch-lift": acts("switches.lift", "switch", reason=WHY, phrase="turn on quetzal"),
+    "releases:switch-explain": acts("switches.engage", "switch", reason=WHY),
+    "runtime:run-list": reads("runs.read"),
+    "runtime:run-rows": reads("runs.read"),
+    "runtime:run-detail": reads("runs.read", "run"),
+    "runtime:run-steps": reads("runs.read", "run"),
+    "runtime:step-payload": reads("runs.read", "step"),
+    "runtime:run-cancel": acts("runs.cancel", "run", reason=WHY),
+    "runtime:run-start": both("runs.create", agent="quetzal", text="Hello", principal_id="cust-1"),
+    "runtime:start-people": reads("runs.create"),
+    "telemetry:overview": reads("metrics.read"),
+    "telemetry:overview-export": reads("metrics.read"),
+    "telemetry:feedback": both("feedback.give", "run", score="1"),
+}  # fmt: skip
+ABOUT = [name for name, page in PAGES.items() if page.about and not page.shows_all]
+
+
+class Subject:
+    """What the approval is about; it takes every answer."""
+
+    def check(self, request: Any, arguments: Any) -> dict[str, Any]:
+        return dict(arguments)
+
+    def decided(self, request: Any, decision: Any) -> None: ...
+
+    def ended(self, request: Any) -> None: ...
+
+
+@pytest.fixture
+def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
+    """One of everything, all of one agent, each carrying the mark in what a page would show of it."""
+    monkeypatch.setitem(subjects._handlers, "tool_call", Subject())
+    agent = builders.an_agent("quetzal", f"{MARK} desk")
+    release = builders.a_release(agent, version=f"{MARK}-1")
+    run = builders.a_run(agent=agent, title=f"{MARK} refund", input_text=f"{MARK} text")
+    step = builders.a_step(run, input={"arguments": {"note": MARK}}, output={"result": MARK})
+    owner = builders.a_user(Role.ADMIN)
+    token = ApiToken.objects.create(
+        owner=owner, name=f"{MARK} token", prefix="quetzal1", digest="0" * 64, expires_at=now() + timedelta(days=1)
+    )
+    from console import audit
+    from console.actors import system
+
+    audit.record(system("test"), "token.create", token, reason=MARK)
+    switch = builders.a_switch(target="quetzal", scope="agent", effect="writes_off", reason="No reason given yet.")
+    return {
+        "approval": (builders.an_approval(run, title=f"{MARK} approval").pk,),
+        "agent": (agent.slug,),
+        "release": (release.pk,),
+        "run": (run.pk,),
+        "step": (run.pk, step.pk),
+        "switch": (switch.pk,),
+        "token": (token.pk,),
+        "entry": (AuditEntry.objects.latest("id").pk,),
+        "": (),
+    }
+
+
+NOTHING = {
+    "agent": ("nobody-here",), "step": (ids.new(), ids.new()), "approval": (ids.new(),), "release": (ids.new(),),
+    "run": (ids.new(),), "switch": (ids.new(),), "token": (ids.new(),), "entry": (999_999_999,),
+}  # fmt: skip
+
+
+def named(patterns: list[Any], space: str = "") -> Iterator[str]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            if pattern.namespace != "api":
+                yield from named(pattern.url_patterns, f"{pattern.namespace}:" if pattern.namespace else space)
+        elif isinstance(pattern, URLPattern):
+            yield f"{space}{pattern.name}"
+
+
+def client_of(role: Role | None, *, agent: str = "") -> Client:
+    client = Client(raise_request_exception=False)
+    if role is not None:
+        client.force_login(builders.a_user(role, agent=agent))
+    return client
+
+
+def ask(client: Client, name: str, method: str, args: tuple[Any, ...]) -> Any:
+    page = PAGES[name]
+    address = reverse(name, args=() if page.query else args)
+    if page.query:
+        address += "?" + urlencode(dict.fromkeys(page.query, ids.public("rel", args[0])))
+    return client.get(address) if method == "GET" else client.post(address, dict(page.posted))
+
+
+def told(answer: Any) -> str:
+    """The page without what differs between any two answers: tokens of forms and the reference of the refusal."""
+    text = re.sub(r'csrfmiddlewaretoken" value="[^"]*"', "", shown(answer))
+    text = text.replace(answer.request["PATH_INFO"], "").replace(escape(answer.request["QUERY_STRING"]), "")
+    return re.sub(r"\b[0-9a-f]{8}\b|person\d+@\S+|Ada Number \d+|\bAN\b", "", text)
+
+
+def shown(answer: Any) -> str:
+    return (b"".join(answer.streaming_content) if answer.streaming else answer.content).decode()
+
+
+def holds(role: Role, permission: str) -> bool:
+    return permission in (ANYBODY, SIGNED_IN) or role in roles.holders(permission)
+
+
+def test_every_address_of_every_app_has_an_expectation():
+    assert sorted(set(named(get_resolver().url_patterns))) == sorted(PAGES)
+
+
+@dataclass(frozen=True)
+class Asked:
+    name: str
+    page: Page
+    objects: dict[str, tuple[Any, ...]]
+
+    def by(self, role: Role | None, *, agent: str = "") -> Iterator[tuple[str, Any, bool]]:
+        """Each method, the answer to it, and whether it changed something; every change is undone."""
+        for method in ("GET", "POST"):
+            with transaction.atomic():
+                client, before = client_of(role, agent=agent), state()
+                answer = ask(client, self.name, method, self.objects[self.page.about])
+                yield method, answer, state() != before
+                transaction.set_rollback(True)
+
+
+@pytest.fixture(params=PAGES)
+def asked(request, objects) -> Asked:
+    return Asked(request.param, PAGES[request.param], objects)
+
+
+def test_strangers_are_sent_to_sign_in_and_change_nothing(asked):
+    for method, answer, is_changed in asked.by(None):
+        if method not in asked.page.methods:
+            assert answer.status_code == 405
+        elif asked.page.permission == ANYBODY:
+            assert answer.status_code in (200, 302)
+        elif asked.name != "account_logout":  # who is not signed in is out already
+            assert answer.status_code == 302
+            assert answer.url.startswith("/accounts/login/")
+        assert MARK not in shown(answer)
+        assert not is_changed
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_everywhere_reaches_what_it_holds_and_nothing_else(asked, role):
+    for method, answer, is_changed in asked.by(role):
+        status, needed = answer.status_code, asked.page.permission
+        if method not in asked.page.methods:
+            assert status == 405
+        elif not holds(role, needed):
+            assert status == 403
+            assert MARK not in shown(answer)
+        elif asked.name == "console:token-revoke":  # somebody else's: an admin's business
+            assert status == (302 if role == Role.ADMIN else 404)
+        else:
+            assert status in (200, 302, 409, 422), shown(answer)[:2000]
+        assert not is_changed or (method == "POST" and status < 400)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_on_another_agent_sees_and_changes_nothing_of_this_one(asked, role):
+    for method, answer, is_changed in asked.by(role, agent="another-agent"):
+        if method not in asked.page.methods:
+            assert answer.status_code == 405
+        elif not holds(role, asked.page.permission):
+            assert answer.status_code == 403
+        elif asked.name in ABOUT and asked.page.about != "switch":
+            assert answer.status_code == 404
+        assert asked.page.shows_all or MARK not in shown(answer)
+        assert not is_changed
+
+
+@pytest.mark.parametrize("name", [name for name in ABOUT if PAGES[name].about != "switch"])
+@pytest.mark.parametrize("role", Role)
+def test_what_is_foreign_looks_exactly_like_what_is_not_there(role, name, objects):
+    page = PAGES[name]
+    client = client_of(role, agent="another-agent")
+    expected = 404 if holds(role, page.permission) else 403
+    for method in page.methods:
+        foreign = ask(client, name, method, objects[page.about])
+        absent = ask(client, name, method, NOTHING[page.about])
+
+        assert (foreign.status_code, absent.status_code) == (expected, expected)
+        assert told(foreign) == told(absent)
+
+
+def state() -> tuple[Any, ...]:
+    """What an action could have changed."""
+    from approvals.models import ApprovalRequest, Decision
+    from releases.models import Agent, Release
+    from telemetry.models import Feedback
+
+    return (
+        list(ApprovalRequest.objects.values_list("pk", "status", "version", "claimed_by")),
+        Decision.objects.count(),
+        list(Run.objects.values_list("pk", "status", "cancel_requested_at")),
+        list(Agent.objects.values_list("pk", "active_release")),
+        Release.objects.count(),
+        list(KillSwitch.objects.values_list("pk", "lifted_at", "reason")),
+        list(ApiToken.objects.values_list("pk", "revoked_at")),
+        Feedback.objects.count(),
+    )
