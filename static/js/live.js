@@ -11,6 +11,7 @@
 
 const CATCH_UP_MS = 20_000;
 const GATHER_MS = 500;
+const SETTLE_MS = 100; // a region that was swapped in hears notices only after htmx has settled it (20 ms)
 const LONGEST_WAIT_MS = 30_000;
 const SESSION_ENDED = 4401;
 const WORDS = { live: "Live", reconnecting: "Reconnecting", polling: "Updating every 20 s", offline: "Offline" };
@@ -23,6 +24,8 @@ let hadGap = false;
 let state = "";
 const waiting = new Map(); // topic -> timer; the topic fires once more when it ends if `again` was set
 const missed = new Set(); // topics that changed while the tab was hidden
+const asking = new Set(); // regions with a request under way
+const overtaken = new Set(); // topics that changed while a region was asking about them
 
 function topics() {
   const found = new Set();
@@ -32,8 +35,19 @@ function topics() {
   return found;
 }
 
+function isAsking(topic) {
+  return [...asking].some((region) => listens(region, topic));
+}
+
+function listens(region, topic) {
+  return ` ${region.getAttribute("hx-trigger") ?? ""} `.includes(` live:${topic} `);
+}
+
+// The answer under way may be older than this notice, and it will swap the region away together with what htmx has
+// queued on it. So the notice waits until the new region is there.
 function fire(topic) {
   if (document.hidden) missed.add(topic);
+  else if (isAsking(topic)) overtaken.add(topic);
   else document.body.dispatchEvent(new CustomEvent(`live:${topic}`, { detail: { topic } }));
 }
 
@@ -113,6 +127,16 @@ function connect() {
 setInterval(() => {
   if (state !== "offline") fireAll();
 }, CATCH_UP_MS);
+
+document.body.addEventListener("htmx:beforeRequest", (event) => asking.add(event.detail.requestConfig.elt));
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  setTimeout(() => {
+    asking.delete(event.detail.requestConfig.elt);
+    const late = [...overtaken];
+    overtaken.clear();
+    late.forEach(fire);
+  }, SETTLE_MS);
+});
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;

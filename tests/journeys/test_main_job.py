@@ -9,15 +9,17 @@ from decimal import Decimal
 
 import django_rq
 import pytest
+from django.db.models import F
+from django.utils.timezone import now
 from playwright.sync_api import Page, expect
 
-from console import ids, queue
+from console import ids, live, queue
 from console.models import AuditEntry, User
 from console.roles import Role
 from runtime.models import Run
 from runtime.shop.models import Refund
 from runtime.states import RunStatus
-from tests.builders import PASSWORD, a_user
+from tests.builders import PASSWORD, a_run, a_user
 
 REFUND = "Please refund order 10482, the headphones arrived broken."
 
@@ -129,3 +131,25 @@ def test_a_killed_worker_and_a_flushed_redis_lose_nothing(console: Page, product
 
     shows(console, "Waiting|Succeeded|Refused|Escalated")
     assert run.public_id in console.url
+
+
+def test_a_notice_that_comes_while_the_page_asks_is_not_lost(console: Page):
+    """The answer under way is older than the notice, and swaps away the region that heard it."""
+    run = a_run(RunStatus.RUNNING, title="Overtaken")
+    console.goto(f"/runs/{run.public_id}/")
+    expect(console.locator("[data-live][data-state=live]").first).to_be_attached()
+    console.wait_for_load_state("networkidle")
+    console.evaluate(
+        """() => document.body.addEventListener("htmx:beforeSwap", event => {
+            const until = performance.now() + 1500;  // the answer is here, but its swap is late
+            while (performance.now() < until) {}
+        }, { once: true })"""
+    )
+    topic = f"run:{run.public_id}"
+
+    live.send(topic)
+    console.wait_for_timeout(100)
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.FAILED, finished_at=now(), seq=F("seq") + 1)
+    live.send(topic)
+
+    expect(console.locator("#run-head .badge").first).to_have_text(re.compile("Failed"), timeout=5_000)

@@ -96,6 +96,7 @@ def test_figures_chart_and_definitions(overview: Page, shots: Callable[..., None
 
 
 def test_a_chart_that_is_not_seen_is_not_loaded(overview: Page) -> None:
+    overview.goto("about:blank")  # the wide page before may still be loading its chart
     overview.set_viewport_size({"width": 390, "height": 800})
     asked: list[str] = []
     overview.on("request", lambda request: asked.append(request.url))
