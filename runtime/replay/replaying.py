@@ -96,7 +96,8 @@ class Replaying:
 
     async def run(self) -> Tally:
         for line in self.plan.unusable:
-            self.tally.errors[line.id or f"line {line.line}"] = f"Line {line.line}: {line.reason}"
+            place = f"line {line.line}"
+            self.tally.errors[line.id or place] = f"{place.capitalize()}: {line.reason}" if line.id else line.reason
         async with _engine(is_draining=lambda: self.tally.interrupted, on_lost=self.stop) as self.engine:
             for group in self.plan.groups:
                 await self._group(group)

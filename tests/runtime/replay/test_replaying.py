@@ -327,7 +327,7 @@ def test_what_cannot_be_replayed_is_named_while_the_rest_goes_on(replay):
 
     reasons = {error["id"]: error["reason"] for error in found["errors"]}
     assert set(reasons) == {"line 1", "elsewhere", "silent", "endless"}
-    assert reasons["line 1"].startswith("Line 1: The line is not JSON")
+    assert reasons["line 1"].startswith("The line is not JSON")
     assert reasons["elsewhere"] == "Line 3: The tools file has no domain 'casino'. Domains it declares: library."
     assert "gets no answer" in reasons["silent"]
     assert "60,000 characters" in reasons["endless"]
@@ -359,7 +359,7 @@ def test_the_table_shows_the_same_figures_and_names_errors(tmp_path, capsys):
     assert ended.value.code == 1
     assert "Conversations" in captured.out
     assert "succeeded" in captured.out
-    assert "line 2: Line 2: The line is not JSON" in captured.out
+    assert "line 2: The line is not JSON" in captured.out
     assert "1 of 1 conversations, 1 runs" in captured.err
 
 
