@@ -75,8 +75,15 @@ def switch_count(request: Request) -> HttpResponse:
 @requires("switches.read")
 def switch_strip(request: Request) -> HttpResponse:
     engaged = list(KillSwitch.objects.engaged())
+    shows_reason = len(engaged) == 1 and engaged[0].reason != switches.NO_REASON
+    is_sentence = shows_reason and engaged[0].reason.endswith((".", "!", "?"))
     return render(
         request,
         "releases/_switch_strip.html",
-        {"engaged": engaged[:MOST_NAMED], "more": max(0, len(engaged) - MOST_NAMED), "unsaid": switches.NO_REASON},
+        {
+            "engaged": engaged[:MOST_NAMED],
+            "more": max(0, len(engaged) - MOST_NAMED),
+            "unsaid": switches.NO_REASON,
+            "stop": "" if is_sentence else ".",
+        },
     )

@@ -451,7 +451,12 @@ def test_the_strip_names_what_is_engaged_and_counts_the_rest(board):
     assert text(browser.get(url("switch-strip"))).strip() == ""
     assert text(browser.get(url("switch-count"))).strip() == ""
 
-    for target in ("a_tool", "b_tool", "c_tool", "d_tool"):
+    a_switch(target="a_tool", reason="Refunds go out twice.")
+    strip = text(browser.get(url("switch-strip")))
+    assert "Refunds go out twice." in strip
+    assert ".." not in strip
+
+    for target in ("b_tool", "c_tool", "d_tool"):
         a_switch(target=target, reason="<script>")
 
     strip = text(browser.get(url("switch-strip")))
