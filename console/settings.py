@@ -204,5 +204,9 @@ LOGGING = {
     "formatters": {"plain": {"()": "console.logs.Formatter", "format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": ENV.steadyhand_log_level},
-    "loggers": {name: {"level": "WARNING"} for name in ("asyncio", "httpx2", "rq", "uvicorn")},
+    "loggers": {
+        **{name: {"level": "WARNING"} for name in ("asyncio", "httpx2", "rq", "uvicorn")},
+        # It warns of each job whose worker died, minutes after its run was resumed.
+        "rq.registry": {"level": "ERROR"},
+    },
 }

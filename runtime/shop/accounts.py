@@ -49,9 +49,9 @@ def new_password() -> str:
 def keep(folder: Path, password: str) -> Path:
     """Write down how to sign in, readable by the owner of the file alone."""
     widest = max(len(email) for email, *_ in ACCOUNTS)
-    lines = ["Demo accounts (this file is readable by you alone)", f"Password: {password}"]
-    lines += [f"  {email:<{widest}}  {role.value:<9}  {can}" for email, _, role, can in ACCOUNTS]
     path = folder / FILE
+    lines = [f"Demo accounts, kept in {path} for you alone", f"Password: {password}"]
+    lines += [f"  {email:<{widest}}  {role.value:<9}  {can}" for email, _, role, can in ACCOUNTS]
     files.write(path, "\n".join(lines) + "\n")
     return path
 
