@@ -60,8 +60,6 @@ function follow() {
     if (element.matches("button")) element.disabled = !may;
     element.toggleAttribute("data-decides", may && element.matches("button"));
   }
-  const note = detail().querySelector("[data-note]");
-  if (note) note.disabled = !may;
 }
 
 // A claim lasts five minutes; it is renewed only while somebody works on the page.
