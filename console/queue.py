@@ -53,7 +53,7 @@ class Job(rq.job.Job):
         """Read the record. One that cannot be read is left out: it must not take the worker down with it."""
         try:
             super().restore(raw_data)
-            self._deserialize_data()
+            self._deserialize_data()  # type: ignore[no-untyped-call]  # rq leaves it untyped
         except NoSuchJobError:
             raise
         except Exception as wrong:
