@@ -273,7 +273,7 @@ def test_strangers_sign_in_first(client: Client, address: str):
     assert client.get(address).status_code == 302
 
 
-@pytest.mark.parametrize("query", ["range=9999d", "sort=__class__", "tool_sort='", "range=%00", "agent="])
+@pytest.mark.parametrize("query", ["range=9999d", "sort=__class__", "tool_sort='", "agent="])
 def test_a_garbled_address_does_no_harm(manager: Client, query: str):
     ended()
     jobs.roll_up()
