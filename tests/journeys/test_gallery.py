@@ -250,6 +250,6 @@ def test_everything_works_without_script(without_script: Page, admin: User) -> N
     page.goto("/audit/")
     page.get_by_label("Object: name or id").fill("made without script")
     page.get_by_role("button", name="Filter", exact=True).click()
-    expect(page.locator("[data-row]").first).to_have_text("token.revoke")
+    expect(page.locator("[data-row]").first).to_have_text("Revoke API token")
     page.locator("[data-row]").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("made without script")
