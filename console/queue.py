@@ -87,12 +87,12 @@ def _is_id(argument: Any) -> bool:
     return isinstance(argument, str) and len(argument) <= LONGEST_ARGUMENT
 
 
-def enqueue(function: Callable[..., Any], *ids: str, job_id: str | None = None, queue: str = CHORES) -> None:
-    """Ask a worker to call `function(*ids)` once the transaction has committed.
+def enqueue(entry_point: str, *ids: str, job_id: str | None = None, queue: str = CHORES) -> None:
+    """Ask a worker to call the entry point, by its dotted name, with the ids once the transaction has committed.
 
     Redis may be away or forget: whoever enqueues keeps a row that a sweep finds again.
     """
-    transaction.on_commit(lambda: _push(function, ids, job_id, queue), robust=True)
+    transaction.on_commit(lambda: _push(entry_point, ids, job_id, queue), robust=True)
 
 
 def worker_heartbeats() -> list[datetime]:
@@ -101,14 +101,14 @@ def worker_heartbeats() -> list[datetime]:
     return [worker.last_heartbeat for worker in workers if worker.last_heartbeat is not None]
 
 
-def _push(function: Callable[..., Any], ids: tuple[str, ...], job_id: str | None, queue: str) -> None:
+def _push(entry_point: str, ids: tuple[str, ...], job_id: str | None, queue: str) -> None:
     try:
         django_rq.get_queue(queue).enqueue_call(
-            f"{function.__module__}.{function.__qualname__}",
+            entry_point,
             args=ids,
             job_id=job_id,
             result_ttl=0,
             failure_ttl=86400,
         )
     except RedisError as away:
-        log.warning("Redis did not take %s%s: %s. The sweep finds it again.", function.__qualname__, ids, away)
+        log.warning("Redis did not take %s%s: %s. The sweep finds it again.", entry_point, ids, away)

@@ -1,8 +1,30 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
 from django.apps import AppConfig
 
 from approvals import subjects
 from console import live, roles, shell
 from console.roles import EVERYONE, Role
+
+if TYPE_CHECKING:
+    from releases.bundles import ToolManifest
+    from runtime.providers.base import Provider
+    from runtime.toolbox import Executable
+
+
+def _replay() -> Provider:
+    from runtime.replay import provider
+
+    return provider.Replay()
+
+
+def _recorded(manifest: ToolManifest, thread_id: UUID, call_id: str) -> Executable:
+    from runtime.replay import declared
+
+    return declared.recorded_tool(manifest, thread_id, call_id)
 
 
 class RuntimeConfig(AppConfig):
@@ -10,7 +32,7 @@ class RuntimeConfig(AppConfig):
 
     def ready(self) -> None:
         from releases import acknowledgements
-        from runtime import calls, palette, runs, workers
+        from runtime import calls, palette, providers, runs, toolbox, workers
 
         starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
         roles.declare("runs.read", EVERYONE, "see runs")
@@ -21,6 +43,8 @@ class RuntimeConfig(AppConfig):
         live.topic("runs", lambda actor, _: actor.may("runs.read"))
         live.topic("run", runs.may_listen)
         acknowledgements.register(workers.acknowledged)
+        providers.register("replay", _replay)
+        toolbox.register("replay", _recorded)
         subjects.register(calls.SUBJECT, calls.CallHandler())
         subjects.register(calls.SETTLEMENT, calls.SettlementHandler())
         shell.register(

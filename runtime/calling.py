@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-from django.db import close_old_connections, connection, transaction
+from django.db import connection, transaction
 
 from console import redact
 from releases import switches
 from releases.bundles import ToolManifest
-from runtime import calls, journal, toolbox, turns
+from runtime import calls, journal, threads, toolbox, turns
 from runtime.journal import Finished, LeaseLost, NewStep, SwitchedOff, Write
 from runtime.messages import Call
 from runtime.policies import gating
@@ -25,19 +23,12 @@ from runtime.policies.gating import Allow, Ask, Facts, Refuse
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from runtime.toolbox import Executable
 from runtime.tools import ToolError
-from runtime.turns import Turn
+from runtime.turns import Shell, Turn
 
-if TYPE_CHECKING:
-    from runtime.engine import Engine
-
-# Synchronous tools and database verbs run beside the loop. Each tool has threads of its own, started when needed: one
-# that hangs keeps neither the gate nor another tool from working. `Engine.tool_room` bounds what runs at once.
-TOOL_THREADS = 32
-VERBS = ThreadPoolExecutor(max_workers=TOOL_THREADS, thread_name_prefix="verb")
 LONGEST_ERROR = 4000  # characters of a tool's own error that are kept and told
 
 
-async def judge(engine: Engine, turn: Turn, command: Judge) -> bool:
+async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
     """Pass a proposed call through the gate and act on the verdict. True when the turn is over."""
     call, approval = command.call, command.approval
     manifest = turn.bundle.toolset.get(call.name)
@@ -45,7 +36,9 @@ async def judge(engine: Engine, turn: Turn, command: Judge) -> bool:
     raw = approval.output["arguments"] if approval else call.arguments
     prepared = toolbox.prepare(executable, raw) if manifest else toolbox.Prepared(None, {})
     if approval is not None:
-        void = await in_thread(calls.why_void, turn.run_id, approval, call.name, prepared.arguments, turn.row["digest"])
+        void = await threads.run(
+            calls.why_void, turn.run_id, approval, call.name, prepared.arguments, turn.row["digest"]
+        )
         if void:
             return await _refuse(engine, turn, call, Refuse("approval-void", void))
 
@@ -54,18 +47,18 @@ async def judge(engine: Engine, turn: Turn, command: Judge) -> bool:
         return await _refuse(engine, turn, call, verdict)
     assert manifest is not None and executable is not None and prepared.arguments is not None
     if isinstance(verdict, Ask):
-        await in_thread(calls.park, turn, call, manifest, prepared.arguments, verdict)
+        await threads.run(calls.park, turn, call, manifest, prepared.arguments, verdict)
         engine.announce(turn, ended=True)
         return True
     return await _start(engine, turn, call, manifest, executable, prepared.arguments, verdict)
 
 
-async def recover(engine: Engine, turn: Turn, command: Recover) -> bool:
+async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
     """Decide about a call whose process died between its intent and its result (see the effect contract)."""
     call, entry = command.call, command.entry
     manifest = turn.bundle.toolset[call.name]
     if manifest.retry == "unsafe":
-        await in_thread(calls.park_unknown, turn, call, manifest, entry)
+        await threads.run(calls.park_unknown, turn, call, manifest, entry)
         engine.announce(turn, ended=True)
         return True
     # Read and idempotent calls are made again with the same key; a transactional one is known not to have happened.
@@ -86,37 +79,12 @@ def unknown(entry: Entry) -> Finished:
     return Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
 
 
-async def in_thread(function: Any, *args: Any) -> Any:
-    """Run a synchronous function with a usable database connection of its own."""
-    return await asyncio.get_running_loop().run_in_executor(VERBS, partial(_connected, function, *args))
-
-
-async def _in_tool_thread(engine: Engine, manifest: ToolManifest, function: Any, *args: Any) -> Any:
-    """Call a synchronous tool. A call that was given up on no longer takes room, though its thread may still hang."""
-    async with engine.tool_room:
-        work = partial(_connected, function, *args)
-        return await asyncio.get_running_loop().run_in_executor(_threads_of(manifest.name), work)
-
-
-@cache
-def _threads_of(tool: str) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=TOOL_THREADS, thread_name_prefix=f"tool-{tool}")
-
-
-def _connected(function: Any, *args: Any) -> Any:
-    close_old_connections()
-    try:
-        return function(*args)
-    finally:
-        close_old_connections()
-
-
 async def _facts(turn: Turn, call: Call, prepared: toolbox.Prepared, *, reviewed: bool) -> Facts:
     return Facts(
         tool=call.name,
         bundle=turn.bundle,
         agent=turn.agent,
-        switches=tuple(await in_thread(switches.engaged)),
+        switches=tuple(await threads.run(switches.engaged)),
         scopes=frozenset(turn.row["scopes"]),
         arguments=prepared.arguments,
         schema_errors=prepared.errors,
@@ -129,7 +97,7 @@ async def _facts(turn: Turn, call: Call, prepared: toolbox.Prepared, *, reviewed
     )
 
 
-async def _refuse(engine: Engine, turn: Turn, call: Call, refusal: Refuse) -> bool:
+async def _refuse(engine: Shell, turn: Turn, call: Call, refusal: Refuse) -> bool:
     """Record the refusal, tell the model why, and end the run when nothing further can pass."""
     moment = datetime.now(UTC)
     step = NewStep(
@@ -152,7 +120,7 @@ async def _refuse(engine: Engine, turn: Turn, call: Call, refusal: Refuse) -> bo
     )
     await engine.commit(turn, Write(steps=[step], tool_errors=1))
     if refusal.switch_id:
-        await in_thread(switches.count_blocked, UUID(refusal.switch_id))
+        await threads.run(switches.count_blocked, UUID(refusal.switch_id))
     if refusal.ends_run:
         await engine.finish(turn, Finish(RunStatus.FAILED, refusal.rule, refusal.reason))
         return True
@@ -160,7 +128,7 @@ async def _refuse(engine: Engine, turn: Turn, call: Call, refusal: Refuse) -> bo
 
 
 async def _start(
-    engine: Engine,
+    engine: Shell,
     turn: Turn,
     call: Call,
     manifest: ToolManifest,
@@ -213,20 +181,28 @@ def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> dict[str
 
 
 async def _switched_off(stopped: SwitchedOff) -> str:
-    found = {switch.id: switch for switch in await in_thread(switches.engaged)}
+    found = {switch.id: switch for switch in await threads.run(switches.engaged)}
     switch = found.get(str(stopped.switch_id))
     return f"Kill switch: {switch.title}. {switch.reason}" if switch else "A kill switch was engaged just now."
 
 
-async def _perform(engine: Engine, turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry) -> None:
+async def _perform(engine: Shell, turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry) -> None:
     """Make the call whose intent is committed, and commit its result. Never makes it twice."""
     context = turn.context(entry.idempotency_key)
     arguments = entry.input["arguments"]
     try:
         async with asyncio.timeout(manifest.timeout_s):
             if manifest.retry == "transactional" and not executable.is_async:
-                await _in_tool_thread(
-                    engine, manifest, _with_its_step, turn, manifest, executable, entry, context, arguments
+                await threads.run_tool(
+                    engine.tool_room,
+                    manifest.name,
+                    _with_its_step,
+                    turn,
+                    manifest,
+                    executable,
+                    entry,
+                    context,
+                    arguments,
                 )
                 await turns.reload(engine.pool, turn)
                 engine.announce(turn)
@@ -245,11 +221,11 @@ async def _perform(engine: Engine, turn: Turn, manifest: ToolManifest, executabl
 
 
 async def _call(
-    engine: Engine, manifest: ToolManifest, executable: Executable, context: Any, arguments: Mapping[str, Any]
+    engine: Shell, manifest: ToolManifest, executable: Executable, context: Any, arguments: Mapping[str, Any]
 ) -> Any:
     if executable.is_async:
         return await executable.call(context, arguments)
-    value = await _in_tool_thread(engine, manifest, executable.call, context, arguments)
+    value = await threads.run_tool(engine.tool_room, manifest.name, executable.call, context, arguments)
     return await value if inspect.isawaitable(value) else value
 
 
@@ -270,7 +246,7 @@ def _with_its_step(
         journal.commit_within(cursor, turn.lease, write)
 
 
-async def _finish(engine: Engine, turn: Turn, manifest: ToolManifest, entry: Entry, finished: Finished) -> None:
+async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, entry: Entry, finished: Finished) -> None:
     failed = finished.status != StepStatus.DONE
     # An error is read by the model like a result, and says what its author wants it to say.
     tainted = manifest.output_trust == "untrusted"

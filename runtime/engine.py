@@ -20,7 +20,7 @@ from django.db import InterfaceError, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from console import live
-from runtime import calling, journal, modelling, queueing, texts, turns
+from runtime import calling, journal, modelling, queueing, texts, threads, turns
 from runtime.journal import LeaseLost, NewStep, Write, Written
 from runtime.policies import budgeting, folding
 from runtime.policies.budgeting import Exhausted
@@ -47,7 +47,7 @@ class Engine:
         self.pool = pool
         self.worker_id = worker_id
         self.is_draining = is_draining
-        self.tool_room = asyncio.Semaphore(calling.TOOL_THREADS)
+        self.tool_room = asyncio.Semaphore(threads.AT_ONCE)
         self._announced: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
 

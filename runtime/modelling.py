@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from console import redact
 from releases.bundles import ModelSpec
@@ -17,10 +17,7 @@ from runtime.messages import Call, Reply
 from runtime.policies.folding import CallModel
 from runtime.providers.base import ModelRequest, ProviderError
 from runtime.states import StepKind, StepStatus
-from runtime.turns import Turn
-
-if TYPE_CHECKING:
-    from runtime.engine import Engine
+from runtime.turns import Shell, Turn
 
 LONGEST_TEXT = 200_000  # characters of one reply that are kept
 DRAFT_EVERY_S = 0.25
@@ -31,7 +28,7 @@ DRAFT_SQL = """
 """
 
 
-async def call(engine: Engine, turn: Turn, command: CallModel) -> ProviderError | None:
+async def call(engine: Shell, turn: Turn, command: CallModel) -> ProviderError | None:
     """Make one attempt. Returns the failure when there was one; it is committed as a step of its own."""
     spec = turn.bundle.fallback_model if command.fallback and turn.bundle.fallback_model else turn.bundle.model
     request = _request(turn, spec)
@@ -45,7 +42,7 @@ async def call(engine: Engine, turn: Turn, command: CallModel) -> ProviderError 
     return None
 
 
-async def _ask(engine: Engine, turn: Turn, request: ModelRequest) -> Reply:
+async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
     """The provider's reply within its time-out and what is left of the run's working time.
 
     The provider keeps its own time-out, and then knows what a reply that broke off has cost; ours is the backstop.
@@ -76,7 +73,7 @@ def _request(turn: Turn, spec: ModelSpec) -> ModelRequest:
 class Draft:
     """The text so far, kept for the live trace a few times a second and without waiting for the disk."""
 
-    def __init__(self, engine: Engine, turn: Turn) -> None:
+    def __init__(self, engine: Shell, turn: Turn) -> None:
         self.engine = engine
         self.turn = turn
         self.text = ""

@@ -9,14 +9,10 @@ from console import ids, queue
 
 def enqueue_run(run_id: UUID, fence: int) -> None:
     """Ask for a turn after commit. The job's id names run and fence, so the same turn is not queued twice."""
-    from runtime import jobs
-
     key = ids.public("run", run_id)
-    queue.enqueue(jobs.run_turn, key, job_id=f"{key}-{fence}", queue=queue.RUNS)
+    queue.enqueue("runtime.jobs.run_turn", key, job_id=f"{key}-{fence}", queue=queue.RUNS)
 
 
 def callback_due(run_id: UUID) -> None:
     """The run has ended: tell the caller's URL now instead of at the next sweep."""
-    from runtime import jobs
-
-    queue.enqueue(jobs.deliver_callback, ids.public("run", run_id))
+    queue.enqueue("runtime.jobs.deliver_callback", ids.public("run", run_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from releases.bundles import Guardrail
 from runtime.journal import NewStep, Write
@@ -11,26 +11,23 @@ from runtime.messages import ToolResult, UserText
 from runtime.policies import guardrails
 from runtime.policies.guardrails import Checked
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
-from runtime.turns import Turn
-
-if TYPE_CHECKING:
-    from runtime.engine import Engine
+from runtime.turns import Shell, Turn
 
 REFUSED_INPUT = "I cannot work on this message."
 REFUSED_OUTPUT = "I cannot give you a reliable answer to this. A colleague will look at it."
 
 
-async def check_input(engine: Engine, turn: Turn) -> None:
+async def check_input(engine: Shell, turn: Turn) -> None:
     """Pass the user's message through the input guardrails; each is a step."""
     await _check(engine, turn, "input", str(turn.row["input_text"]), REFUSED_INPUT)
 
 
-async def check_output(engine: Engine, turn: Turn, text: str) -> None:
+async def check_output(engine: Shell, turn: Turn, text: str) -> None:
     """Pass the answer through the output guardrails, and verification where the release asks for it."""
     await _check(engine, turn, "output", text, REFUSED_OUTPUT)
 
 
-async def _check(engine: Engine, turn: Turn, on: str, text: str, instead: str) -> None:
+async def _check(engine: Shell, turn: Turn, on: str, text: str, instead: str) -> None:
     rails = list(turn.bundle.guardrails)
     if turn.bundle.verification != "none":
         check = turn.bundle.verification

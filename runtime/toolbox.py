@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -29,16 +29,23 @@ class Executable(Protocol):
     def call(self, context: ToolContext, canonical: Mapping[str, Any]) -> Any: ...
 
 
+Source = Callable[[ToolManifest, UUID, str], Executable]
+
+_sources: dict[str, Source] = {}
+
+
+def register(provider: str, source: Source) -> None:
+    """Say who executes the tools of releases with this provider, given manifest, thread and call id."""
+    _sources[provider] = source
+
+
 def resolve(bundle: Bundle, manifest: ToolManifest, thread_id: UUID, call_id: str) -> Executable | None:
-    """What executes this call; None when the release names a tool that no installed package offers.
+    """What executes this call: the installed tool of this name, unless the release's provider brings its own.
 
-    In a replay release that is the recorded result of the thread's recording, behind the declared schema.
+    None when the release names a tool that no installed package offers.
     """
-    if bundle.model.provider == "replay":
-        from runtime.replay import declared
-
-        return declared.recorded_tool(manifest, thread_id, call_id)
-    return tools.find(manifest.name)
+    source = _sources.get(bundle.model.provider)
+    return source(manifest, thread_id, call_id) if source else tools.find(manifest.name)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from psycopg.rows import dict_row
@@ -16,10 +17,11 @@ from console import ids
 from releases import switches
 from releases.bundles import Budgets, Bundle
 from runtime import journal
+from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
 from runtime.policies import folding
 from runtime.policies.budgeting import Spent
-from runtime.policies.folding import Entry, State
+from runtime.policies.folding import Entry, Finish, State
 from runtime.tools import ToolContext
 
 LONGEST_HISTORY = 40  # earlier runs of the thread that the model is told of
@@ -110,6 +112,19 @@ class Turn:
             scopes=frozenset(self.row["scopes"]),
             idempotency_key=idempotency_key,
         )
+
+
+class Shell(Protocol):
+    """What the parts of a turn may ask of the engine that executes it."""
+
+    pool: AsyncConnectionPool[Any]
+    tool_room: asyncio.Semaphore
+
+    async def commit(self, turn: Turn, write: Write) -> Written: ...
+
+    async def finish(self, turn: Turn, end: Finish) -> None: ...
+
+    def announce(self, turn: Turn, *, ended: bool = False) -> None: ...
 
 
 _bundles: dict[UUID, Bundle] = {}  # releases never change, so a bundle read once stays true

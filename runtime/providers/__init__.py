@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,13 @@ if TYPE_CHECKING:
     from runtime.providers.base import Provider
 
 HOSTED = frozenset({"openai", "anthropic", "openai-compatible"})
+
+_others: dict[str, Callable[[], Provider]] = {}
+
+
+def register(name: str, make: Callable[[], Provider]) -> None:
+    """Make a provider known that lives in a room of its own, in `apps.ready()`."""
+    _others[name] = make
 
 
 def get(spec: ModelSpec) -> Provider:
@@ -20,10 +28,8 @@ def get(spec: ModelSpec) -> Provider:
         from runtime.providers import scripted
 
         return scripted.Scripted()
-    if spec.provider == "replay":
-        from runtime.providers import replay
-
-        return replay.Replay()
+    if spec.provider in _others:
+        return _others[spec.provider]()
     from runtime.providers import hosted
 
     return hosted.PROVIDER

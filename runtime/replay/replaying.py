@@ -21,8 +21,7 @@ from approvals.states import ApprovalStatus, Verdict
 from console import problems
 from console.actors import system
 from releases.models import Agent
-from runtime import runs, worker, workers
-from runtime.calling import in_thread
+from runtime import runs, threads, worker, workers
 from runtime.engine import Engine
 from runtime.models import Run, Thread
 from runtime.policies import replaying as policy
@@ -106,7 +105,7 @@ class Replaying:
     async def _group(self, group: Group) -> None:
         """The conversations of one release. Groups follow each other: an agent has one active release at a time."""
         try:
-            release = await in_thread(lambda: agents.prepare(group.domain, group.bundle, by=BY))
+            release = await threads.run(lambda: agents.prepare(group.domain, group.bundle, by=BY))
         except problems.Problem as refused:
             self.tally.errors |= dict.fromkeys((job.id for job in group.jobs), refused.detail)
             return
@@ -128,7 +127,7 @@ class Replaying:
             self.progress(self.tally)
 
     async def _script(self, job: Job) -> Script:
-        script: Script = await in_thread(lambda: turns.split(recordings.read_at(self.path, job.offset)))
+        script: Script = await threads.run(lambda: turns.split(recordings.read_at(self.path, job.offset)))
         return script
 
     async def _replay(self, job: Job, agent: Agent) -> None:
@@ -140,7 +139,7 @@ class Replaying:
         if not script.turns:
             self.tally.errors[job.id] = "The user gets no answer in this conversation; there is nothing to replay."
             return
-        thread = await in_thread(_begin, agent, job.id, script)
+        thread = await threads.run(_begin, agent, job.id, script)
         self.tally.threads.append(thread.pk)
         for place, turn in enumerate(script.turns):
             ended = await self._turn(thread, agent, turn.text)
@@ -151,7 +150,7 @@ class Replaying:
                 return
 
     async def _turn(self, thread: Thread, agent: Agent, text: str) -> Ended:
-        run, _ = await in_thread(
+        run, _ = await threads.run(
             lambda: runs.create(
                 agent=agent.slug,
                 text=text,
@@ -170,9 +169,9 @@ class Replaying:
         moved_at, seq = time.monotonic(), -1
         while True:
             await self.engine.run_turn(run_id)
-            state = await in_thread(_state, run_id)
+            state = await threads.run(_state, run_id)
             if state.status in FINAL or self.tally.interrupted:
-                ended: Ended = await in_thread(_ended, state)
+                ended: Ended = await threads.run(_ended, state)
                 return ended
             if state.status == RunStatus.WAITING and not await self._answer(state):
                 return Ended(RunStatus.WAITING, "", diverged=False)
@@ -187,13 +186,13 @@ class Replaying:
         """Answer what the run asks, if this replay answers at all. False: it is left to people."""
         if self.approver == Approver.LEAVE:
             return False
-        return bool(await in_thread(_decide, run.public_id, self.approver))
+        return bool(await threads.run(_decide, run.public_id, self.approver))
 
 
 @contextlib.asynccontextmanager
 async def _engine(*, is_draining: Callable[[], bool], on_lost: Callable[[], None]) -> AsyncIterator[Engine]:
     """An engine with a worker's life of its own, whose lease is prolonged for as long as the block lasts."""
-    life = await in_thread(workers.register, f"replay-{os.getpid()}")
+    life = await threads.run(workers.register, f"replay-{os.getpid()}")
     engine = Engine(worker.open_pool(), life.pk, is_draining=is_draining)
     await engine.pool.open(wait=True)
     beat = asyncio.ensure_future(_keep_lease(life.pk, on_lost))
@@ -203,7 +202,7 @@ async def _engine(*, is_draining: Callable[[], bool], on_lost: Callable[[], None
         beat.cancel()
         await engine.settle()
         await engine.pool.close()
-        await in_thread(workers.end, life.pk)
+        await threads.run(workers.end, life.pk)
 
 
 async def _keep_lease(worker_id: UUID, on_lost: Callable[[], None]) -> None:
@@ -211,7 +210,7 @@ async def _keep_lease(worker_id: UUID, on_lost: Callable[[], None]) -> None:
     while epoch is not None:
         await asyncio.sleep(workers.BEAT.total_seconds())
         try:
-            epoch = await in_thread(workers.beat, worker_id, epoch)
+            epoch = await threads.run(workers.beat, worker_id, epoch)
         except Exception as away:
             log.warning("The lease of the replay could not be prolonged: %s", away)
     log.error("The replay has lost its lease; it stops. Its runs are free for other workers.")

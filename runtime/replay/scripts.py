@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from uuid import UUID
 
-from runtime import calling
+from runtime import threads
 from runtime.models import Recording, Thread
 from runtime.replay import turns
 from runtime.replay.turns import Script
@@ -31,7 +31,7 @@ async def of(thread_id: UUID) -> Script:
     """
     script = _kept.get(thread_id)
     if script is None:
-        script = _kept[thread_id] = await calling.in_thread(_load, thread_id)
+        script = _kept[thread_id] = await threads.run(_load, thread_id)
         if len(_kept) > MOST_KEPT:
             _kept.popitem(last=False)
     else:

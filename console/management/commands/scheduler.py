@@ -28,10 +28,9 @@ class PeriodicJob(CronJob):
     """RQ would enqueue with pickle and a plain job; ours goes through the one door, and waits there at most once."""
 
     def enqueue(self, connection: Redis) -> None:  # type: ignore[override]
-        assert self.func is not None
         job_id = f"periodic-{self.func_name.replace('.', '-')}"
         if not _still_waits(job_id, self.queue_name):
-            queue.enqueue(self.func, job_id=job_id, queue=self.queue_name)
+            queue.enqueue(self.func_name, job_id=job_id, queue=self.queue_name)
 
 
 def _still_waits(job_id: str, queue_name: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from releases.bundles import ModelSpec
-from runtime import calling, journal
+from runtime import journal, threads
 from runtime.messages import Call, Cost, ModelReply, Reply, ToolResult, Usage, UserText
 from runtime.models import Step
 from runtime.policies import replaying
@@ -35,7 +35,7 @@ class Replay:
         recorded = _recorded(script, request.turn, said)
         before = sum(isinstance(message, ModelReply) for message in said)
         if any(isinstance(message, ToolResult) and message.is_error for message in said):
-            await calling.in_thread(_follow, request, script, said)
+            await threads.run(_follow, request, script, said)
         if before >= len(recorded):
             last = script.turns[request.turn].replies[-1].calls
             names = ", ".join(call.name for call in last)
