@@ -65,6 +65,6 @@ def grant(user: User, role: Role, *, agent: str = "", by: Actor, reason: str) ->
     _, is_new = RoleGrant.objects.get_or_create(user=user, role=role, agent=agent)
     if is_new:
         audit.record(
-            by, "user.grant", _Account(user), reason=reason, changes={"role": [None, role], "agent": [None, agent]}
+            by, "role.grant", _Account(user), reason=reason, changes={"role": [None, role], "agent": [None, agent]}
         )
     return is_new

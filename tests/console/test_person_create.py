@@ -26,7 +26,7 @@ def test_the_first_person_of_an_installation_can_sign_in_and_do_everything(clien
     assert user.is_superuser
     signed_in = client.post("/accounts/login/", {"login": user.email, "password": password})
     assert signed_in.status_code == 302
-    assert [entry.action for entry in AuditEntry.objects.order_by("id")] == ["user.create", "user.grant"]
+    assert [entry.action for entry in AuditEntry.objects.order_by("id")] == ["user.create", "role.grant"]
 
 
 def test_somebody_known_gets_one_more_role_and_keeps_the_password():
