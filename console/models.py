@@ -25,6 +25,12 @@ class UserManager(BaseUserManager["User"]):
         user.save()
         return user
 
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """For Django's own `createsuperuser`: a person with the role admin on every agent."""
+        user = self.create_user(email, password, **fields)
+        RoleGrant.objects.create(user=user, role=roles.Role.ADMIN)
+        return user
+
 
 class User(AbstractBaseUser):
     """A person who signs in. Rights come from role grants, never from the person's row."""

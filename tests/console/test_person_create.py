@@ -49,3 +49,11 @@ def test_what_cannot_be_used_is_told_and_leaves_nobody(options):
 
     assert not User.objects.exists()
     assert not AuditEntry.objects.exists()
+
+
+def test_djangos_own_command_makes_an_admin():
+    call_command("createsuperuser", email="root@example.test", name="Root", interactive=False)
+
+    person = User.objects.get(email="root@example.test")
+    assert person.is_superuser
+    assert person.actor().may("switches.lift", agent="any")
