@@ -45,7 +45,7 @@ async def closed_clients() -> AsyncIterator[None]:
 
 def a_spec(provider: str, server: ModelServer, **fields: Any) -> ModelSpec:
     base_url = server.url if provider == "openai-compatible" else None
-    return ModelSpec(provider=provider, name=MODELS[provider], base_url=base_url, **{"timeout_s": 5, **fields})
+    return ModelSpec(provider=provider, name=MODELS[provider], base_url=base_url, **{"timeout_s": 30, **fields})
 
 
 def a_request(spec: ModelSpec, *messages: Message, tools: tuple[ToolManifest, ...] = (LOOKUP,)) -> ModelRequest:

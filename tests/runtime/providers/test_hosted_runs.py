@@ -36,7 +36,7 @@ def server() -> Iterator[ModelServer]:
 
 
 def a_model(server: ModelServer, **fields: Any) -> dict[str, Any]:
-    return {"provider": "openai-compatible", "name": "stub-1", "base_url": server.url, "timeout_s": 5, **fields}
+    return {"provider": "openai-compatible", "name": "stub-1", "base_url": server.url, "timeout_s": 30, **fields}
 
 
 def a_hosted_release(server: ModelServer, *, model: dict[str, Any] | None = None, **content: Any) -> Release:
