@@ -20,6 +20,8 @@ from django.conf import settings
 
 from console.embedded import files, ports, processes
 
+# One `up` serves most of these tests, in their order: they belong to one worker process.
+pytestmark = pytest.mark.xdist_group("supervisor")
 MANAGE = settings.BASE_DIR / "manage.py"
 PATIENCE = 120.0
 
@@ -206,6 +208,9 @@ def test_ctrl_c_stops_everything_in_order_and_exits_cleanly(up):
 
 
 def test_nothing_survives_a_killed_supervisor_and_its_data_does(up):
+    if up.process.poll() is None:
+        up.process.terminate()
+        up.end()
     again = Up(up.data_dir)
     again.wait_for("Ready after")
     pids = again.pids()

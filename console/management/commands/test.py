@@ -62,7 +62,7 @@ def part(arguments: Sequence[str], *, is_journeys: bool) -> list[str] | None:
             else None
         )
     if not any(other.startswith(("-n", "--numprocesses")) for other in others):
-        command += ["-n", str(min(os.cpu_count() or 1, MOST_PROCESSES))]
+        command += ["-n", str(min(os.cpu_count() or 1, MOST_PROCESSES)), "--dist", "loadgroup"]
     return [*command, *(mine or ["tests", f"--ignore={JOURNEYS}"])]
 
 
