@@ -73,7 +73,7 @@ def test_no_address_breaks_the_server_or_tells_its_inside(address):
 
     assert answer.status_code < 500, answer.status_code
     said = answer.content.decode()
-    assert str(settings.BASE_DIR) not in said
+    assert str(project.BASE_DIR) not in said
     assert "Traceback" not in said
 
 
