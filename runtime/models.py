@@ -7,12 +7,17 @@ from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.expressions import RawSQL
 from django.urls import reverse
 from django.utils import timezone
 
 from console import ids
 from releases.models import Agent, Release
-from runtime.states import FINAL, RunKind, RunStatus, StepKind, StepStatus
+from runtime.states import FINAL, CallbackEvent, DeliveryStatus, RunKind, RunStatus, StepKind, StepStatus
+
+
+def _end_only() -> list[str]:
+    return [CallbackEvent.FINISHED]
 
 
 class Thread(models.Model):
@@ -56,6 +61,10 @@ class Worker(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     seen_switch_epoch = models.BigIntegerField(default=0)
     seen_at = models.DateTimeField(null=True, blank=True)
+    version = models.CharField(
+        max_length=60, blank=True, default="", db_default="", help_text="Of the code that it runs"
+    )
+    capacity = models.PositiveIntegerField(default=0, db_default=0, help_text="Turns at once; 0: it did not say")
 
     class Meta:
         constraints: ClassVar = [
@@ -257,6 +266,9 @@ class RunEvent(models.Model):
     class Meta:
         ordering: ClassVar = ["seq"]
         constraints: ClassVar = [models.UniqueConstraint(fields=["run", "seq"], name="run_event_seq_unique")]
+        indexes: ClassVar = [
+            models.Index(fields=["-at"], condition=models.Q(kind="lease.lost"), name="run_event_lease_lost"),
+        ]
 
     def __str__(self) -> str:
         return self.kind
@@ -274,9 +286,20 @@ class Draft(models.Model):
 
 
 class Callback(models.Model):
-    """A signed message to the caller's URL about the end of a run (Standard Webhooks), retried with backoff."""
+    """A caller's wish to be told of a run, and the place in its journal up to which that has been looked after.
+
+    `attempts` to `last_error` belong to workers of an earlier version, which told of the end only; see Delivery.
+    """
 
     run = models.OneToOneField(Run, primary_key=True, on_delete=models.CASCADE, related_name="callback")
+    events = ArrayField(
+        models.CharField(max_length=40),
+        default=_end_only,
+        db_default=RawSQL("ARRAY['run.finished']::varchar(40)[]", []),
+        help_text="Kinds of events that are told",
+    )
+    seen_seq = models.PositiveIntegerField(default=0, db_default=0)
+    is_open = models.BooleanField(default=True, db_default=True, help_text="More may happen that is to be told")
     attempts = models.PositiveSmallIntegerField(default=0)
     next_at = models.DateTimeField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
@@ -286,7 +309,91 @@ class Callback(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["next_at"], condition=models.Q(next_at__isnull=False), name="callback_due"),
             models.Index(fields=["run"], condition=models.Q(attempts=0, next_at__isnull=True), name="callback_untried"),
+            models.Index(fields=["run"], condition=models.Q(is_open=True), name="callback_open"),
         ]
 
     def __str__(self) -> str:
         return str(self.run_id)
+
+
+class Delivery(models.Model):
+    """One event of a run on its way to the caller's URL (Standard Webhooks).
+
+    What is sent is made from the event and from what never changes of the run, so it is stored nowhere else.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="deliveries")
+    seq = models.PositiveIntegerField(help_text="Place of the event in the run's journal")
+    kind = models.CharField(max_length=40)
+    happened_at = models.DateTimeField()
+    status = models.CharField(max_length=10, default=DeliveryStatus.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    next_at = models.DateTimeField(null=True, blank=True, default=timezone.now)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "seq"], name="delivery_once_per_event"),
+            models.CheckConstraint(
+                condition=models.Q(status__in=[status.value for status in DeliveryStatus]),
+                name="delivery_status_known",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["next_at"], condition=models.Q(status="pending"), name="delivery_due"),
+            models.Index(fields=["status", "-id"], name="delivery_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.run_id}"
+
+    @property
+    def public_id(self) -> str:
+        return ids.public("dlv", self.pk)
+
+    @property
+    def webhook_id(self) -> str:
+        """The same over all attempts, so that a receiver knows what it has already. A run ends once."""
+        run = ids.public("msg", self.run_id)
+        return run if self.kind == CallbackEvent.FINISHED else f"{run}_{self.seq}"
+
+    def audit_subject(self) -> tuple[str, str, str, str]:
+        run = ids.public("run", self.run_id)
+        return "delivery", self.public_id, f"{self.kind} of {run}", f"/runs/{run}/?tab=deliveries"
+
+
+class DeliveryAttempt(models.Model):
+    """One time that a delivery was sent. Written before; without an outcome, whoever sent it died over it."""
+
+    id = models.BigAutoField(primary_key=True)
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="tries")
+    number = models.PositiveIntegerField()
+    at = models.DateTimeField(default=timezone.now)
+    took_ms = models.PositiveIntegerField(null=True, blank=True)
+    answer = models.PositiveSmallIntegerField(null=True, blank=True, help_text="HTTP status, if there was one")
+    error = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["delivery", "number"], name="delivery_attempt_number_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}"
+
+
+class CallbackKey(models.Model):
+    """How often a client has asked for a new signing key. Keys are derived from it and stored nowhere."""
+
+    client_id = models.CharField(primary_key=True, max_length=64)
+    generation = models.PositiveIntegerField(default=0)
+    rotated_at = models.DateTimeField(default=timezone.now)
+    previous_until = models.DateTimeField(help_text="Until then messages are signed with the key before, too")
+
+    def __str__(self) -> str:
+        return f"{self.client_id} {self.generation}"

@@ -73,3 +73,27 @@ class StepVerdict(StrEnum):
     REJECTED = "rejected"
     EXPIRED = "expired"
     NONE = ""
+
+
+class CallbackEvent(StrEnum):
+    """What a caller can ask to be told of: changes of a run's state."""
+
+    STARTED = "run.started"
+    RESUMED = "run.resumed"
+    WAITING = "run.waiting"
+    UNKNOWN_EFFECT = "run.unknown_effect"
+    CANCEL_REQUESTED = "run.cancel_requested"
+    FINISHED = "run.finished"
+
+
+class DeliveryStatus(StrEnum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+DELIVERY_MOVES = {
+    DeliveryStatus.PENDING: frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.GIVEN_UP}),
+    DeliveryStatus.DELIVERED: frozenset({DeliveryStatus.PENDING}),  # a person sends it again
+    DeliveryStatus.GIVEN_UP: frozenset({DeliveryStatus.PENDING}),
+}
