@@ -35,3 +35,4 @@ OPEN = frozenset({ApprovalStatus.PENDING, ApprovalStatus.FROZEN})
 class Verdict(StrEnum):
     APPROVE = "approve"
     REJECT = "reject"
+    GIVE_UP = "give_up"  # neither can be said: what waits for the answer ends. Only where the question offers it

@@ -13,7 +13,17 @@ from django.utils import timezone
 
 from console import ids
 from releases.models import Agent, Release
-from runtime.states import FINAL, CallbackEvent, DeliveryStatus, RunKind, RunStatus, StepKind, StepStatus
+from runtime.states import (
+    FINAL,
+    BreakerKind,
+    BreakerState,
+    CallbackEvent,
+    DeliveryStatus,
+    RunKind,
+    RunStatus,
+    StepKind,
+    StepStatus,
+)
 
 
 def _end_only() -> list[str]:
@@ -65,6 +75,9 @@ class Worker(models.Model):
         max_length=60, blank=True, default="", db_default="", help_text="Of the code that it runs"
     )
     capacity = models.PositiveIntegerField(default=0, db_default=0, help_text="Turns at once; 0: it did not say")
+    process = models.CharField(
+        max_length=120, blank=True, default="", db_default="", help_text="Which process of its machine: see aliveness"
+    )
 
     class Meta:
         constraints: ClassVar = [
@@ -397,3 +410,51 @@ class CallbackKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.client_id} {self.generation}"
+
+
+class Breaker(models.Model):
+    """The circuit breaker of one tool or one model, shared by all workers. Without a row it is closed.
+
+    `openings` counts how often it opened in a row; each time it stays open for longer.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    kind = models.CharField(max_length=10)
+    name = models.CharField(max_length=200)
+    state = models.CharField(max_length=10, default=BreakerState.CLOSED)
+    failures = models.PositiveIntegerField(default=0, help_text="Failed calls that opened it")
+    calls = models.PositiveIntegerField(default=0, help_text="Calls among which these were")
+    openings = models.PositiveIntegerField(default=0)
+    opened_at = models.DateTimeField(null=True, blank=True, help_text="Since when calls are refused")
+    open_until = models.DateTimeField(null=True, blank=True, help_text="From then on a probe may go through")
+    probe_by = models.CharField(max_length=80, blank=True, help_text="Which probe is under way")
+    probe_until = models.DateTimeField(null=True, blank=True, help_text="After that another probe may be made")
+    last_error = models.CharField(max_length=300, blank=True)
+    reason = models.TextField(blank=True, help_text="Why an operator holds it open or has closed it")
+    changed_by_label = models.CharField(max_length=300, blank=True)
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar = ["kind", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["kind", "name"], name="breaker_one_per_name"),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=[kind.value for kind in BreakerKind]), name="breaker_kind_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state__in=[state.value for state in BreakerState]), name="breaker_state_known"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["kind", "name"], condition=~models.Q(state="closed"), name="breaker_not_closed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    @property
+    def public_id(self) -> str:
+        return ids.public("brk", self.pk)
+
+    def audit_subject(self) -> tuple[str, str, str, str]:
+        return "breaker", self.public_id, f"Circuit breaker of {self.kind} {self.name}", "/breakers/"

@@ -29,7 +29,8 @@ _ENDS = frozenset(
 RUN_MOVES = {
     RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
     RunStatus.RUNNING: _ENDS | {RunStatus.QUEUED, RunStatus.WAITING},
-    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED, RunStatus.EXPIRED}),
+    # Failed: a person gave up on a call of which nobody can say whether it happened.
+    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED, RunStatus.EXPIRED, RunStatus.FAILED}),
     **{end: frozenset() for end in _ENDS},
 }
 
@@ -97,3 +98,15 @@ DELIVERY_MOVES = {
     DeliveryStatus.DELIVERED: frozenset({DeliveryStatus.PENDING}),  # a person sends it again
     DeliveryStatus.GIVEN_UP: frozenset({DeliveryStatus.PENDING}),
 }
+
+
+class BreakerKind(StrEnum):
+    TOOL = "tool"
+    MODEL = "model"
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"  # calls pass
+    OPEN = "open"  # calls are refused until its time is over
+    HALF_OPEN = "half_open"  # one call goes through as a probe; the others are refused
+    HELD = "held"  # an operator keeps it open
