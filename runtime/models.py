@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -149,6 +150,7 @@ class Run(models.Model):
     fence = models.PositiveIntegerField(default=0)
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
     wake_at = models.DateTimeField(null=True, blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True, help_text="Past it the run ends, also while it waits")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancelled_by_label = models.CharField(max_length=300, blank=True)
     cancel_reason = models.TextField(blank=True)
@@ -184,6 +186,11 @@ class Run(models.Model):
             models.Index(fields=["principal_id", "-id"], name="run_by_principal"),
             models.Index(fields=["queued_at"], condition=models.Q(status="queued"), name="run_runnable"),
             models.Index(fields=["worker"], condition=models.Q(status="running"), name="run_held"),
+            models.Index(
+                fields=["deadline_at"],
+                condition=models.Q(deadline_at__isnull=False, finished_at__isnull=True),
+                name="run_overdue",
+            ),
             models.Index(fields=["-finished_at"], condition=models.Q(finished_at__isnull=False), name="run_finished"),
         ]
 
@@ -458,3 +465,67 @@ class Breaker(models.Model):
 
     def audit_subject(self) -> tuple[str, str, str, str]:
         return "breaker", self.public_id, f"Circuit breaker of {self.kind} {self.name}", "/breakers/"
+
+
+class Ledger(models.Model):
+    """What one agent, or one principal of an agent, has used of its daily budgets.
+
+    The limits stand in the agent's release, so a principal has a budget of its own with each agent. `settled` is
+    used, `reserved` is held for calls in flight.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="ledgers")
+    day = models.DateField(help_text="UTC")
+    principal_id = models.CharField(max_length=120, blank=True, help_text="Empty: the agent as a whole")
+    settled_usd = models.DecimalField(max_digits=16, decimal_places=8, default=Decimal(0), db_default=Decimal(0))
+    reserved_usd = models.DecimalField(max_digits=16, decimal_places=8, default=Decimal(0), db_default=Decimal(0))
+    settled_tokens = models.BigIntegerField(default=0, db_default=0)
+    reserved_tokens = models.BigIntegerField(default=0, db_default=0)
+    settled_model_calls = models.BigIntegerField(default=0, db_default=0)
+    reserved_model_calls = models.BigIntegerField(default=0, db_default=0)
+    settled_tool_calls = models.BigIntegerField(default=0, db_default=0)
+    reserved_tool_calls = models.BigIntegerField(default=0, db_default=0)
+    settled_runs = models.BigIntegerField(default=0, db_default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["agent", "day", "principal_id"], name="ledger_one_per_day"),
+            models.CheckConstraint(
+                condition=models.Q(
+                    settled_usd__gte=0,
+                    reserved_usd__gte=0,
+                    settled_tokens__gte=0,
+                    reserved_tokens__gte=0,
+                    settled_model_calls__gte=0,
+                    reserved_model_calls__gte=0,
+                    settled_tool_calls__gte=0,
+                    reserved_tool_calls__gte=0,
+                    settled_runs__gte=0,
+                ),
+                name="ledger_never_negative",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} {self.principal_id} {self.day}"
+
+
+class Reservation(models.Model):
+    """What one call in flight holds of the daily budgets. Its id is the id of the step that the call becomes.
+
+    Whoever deletes the row settles it: the worker with what was used, or a sweep once the worker is gone.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="reservations")
+    fence = models.PositiveIntegerField()
+    ledgers = ArrayField(models.BigIntegerField())
+    usd = models.DecimalField(max_digits=16, decimal_places=8)
+    tokens = models.BigIntegerField()
+    model_calls = models.BigIntegerField()
+    tool_calls = models.BigIntegerField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return str(self.pk)
