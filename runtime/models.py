@@ -145,6 +145,7 @@ class Run(models.Model):
     cost_basis = models.CharField(max_length=10, default="exact", help_text="exact, estimated or unpriced")
     working_ms = models.PositiveBigIntegerField(default=0)
     parked_ms = models.PositiveBigIntegerField(default=0)
+    paused_ms = models.PositiveBigIntegerField(default=0, db_default=0, help_text="The part of parked_ms in a pause")
 
     seq = models.PositiveIntegerField(default=0)
     fence = models.PositiveIntegerField(default=0)
@@ -154,6 +155,18 @@ class Run(models.Model):
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancelled_by_label = models.CharField(max_length=300, blank=True)
     cancel_reason = models.TextField(blank=True)
+    pause_requested_at = models.DateTimeField(null=True, blank=True, help_text="Set until somebody resumes it")
+    paused_by_label = models.CharField(max_length=300, blank=True, default="", db_default="")
+    pause_reason = models.TextField(blank=True, default="", db_default="")
+    forked_from = models.ForeignKey(
+        "self", null=True, blank=True, db_index=False, on_delete=models.SET_NULL, related_name="forks"
+    )
+    forked_at_step = models.PositiveIntegerField(
+        null=True, blank=True, help_text="`seq` of the first step of the other run that this one does again"
+    )
+    history_before = models.DateTimeField(
+        null=True, blank=True, help_text="Runs of the thread from then on are not told to this one: a fork's past"
+    )
     created_at = models.DateTimeField(default=timezone.now)
     queued_at = models.DateTimeField(default=timezone.now, help_text="When it last became runnable or was enqueued")
     started_at = models.DateTimeField(null=True, blank=True)
@@ -192,6 +205,7 @@ class Run(models.Model):
                 name="run_overdue",
             ),
             models.Index(fields=["-finished_at"], condition=models.Q(finished_at__isnull=False), name="run_finished"),
+            models.Index(fields=["forked_from"], condition=models.Q(forked_from__isnull=False), name="run_forks"),
         ]
 
     def __str__(self) -> str:

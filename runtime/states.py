@@ -7,6 +7,7 @@ class RunStatus(StrEnum):
     QUEUED = "queued"  # waits for a worker
     RUNNING = "running"  # a worker holds it
     WAITING = "waiting"  # parked until a person decides
+    PAUSED = "paused"  # parked until somebody resumes it
     SUCCEEDED = "succeeded"  # the agent answered
     REFUSED = "refused"  # the agent or a rule declined; not a failure
     ESCALATED = "escalated"  # handed off to a person
@@ -26,15 +27,20 @@ _ENDS = frozenset(
     }
 )
 
+_PARKED_ENDS = frozenset({RunStatus.CANCELLED, RunStatus.EXPIRED, RunStatus.FAILED})
+
 RUN_MOVES = {
-    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
-    RunStatus.RUNNING: _ENDS | {RunStatus.QUEUED, RunStatus.WAITING},
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.RUNNING: _ENDS | {RunStatus.QUEUED, RunStatus.WAITING, RunStatus.PAUSED},
     # Failed: a person gave up on a call of which nobody can say whether it happened.
-    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED, RunStatus.EXPIRED, RunStatus.FAILED}),
+    RunStatus.WAITING: _PARKED_ENDS | {RunStatus.QUEUED, RunStatus.PAUSED},
+    # Its question stays open, and may end it, while it is paused.
+    RunStatus.PAUSED: _PARKED_ENDS | {RunStatus.QUEUED, RunStatus.WAITING},
     **{end: frozenset() for end in _ENDS},
 }
 
 FINAL = _ENDS
+PARKED = frozenset({RunStatus.WAITING, RunStatus.PAUSED})  # no worker holds it, and its working time rests
 
 
 class RunKind(StrEnum):
