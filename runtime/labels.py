@@ -29,6 +29,7 @@ RUNS = {
     RunStatus.QUEUED: Badge("mute", "clock", "Queued"),
     RunStatus.RUNNING: Badge("info", "activity", "Running"),
     RunStatus.WAITING: Badge("wait", "pause", "Waiting for approval"),
+    RunStatus.PAUSED: Badge("warn", "circle-pause", "Paused"),
     RunStatus.SUCCEEDED: Badge("ok", "check", "Succeeded"),
     RunStatus.REFUSED: Badge("mute", "shield", "Refused"),
     RunStatus.ESCALATED: Badge("mute", "arrow-up", "Escalated"),
