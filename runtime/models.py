@@ -20,6 +20,7 @@ from runtime.states import (
     BreakerState,
     CallbackEvent,
     DeliveryStatus,
+    Hold,
     RunKind,
     RunStatus,
     StepKind,
@@ -174,6 +175,32 @@ class Run(models.Model):
     waiting_since = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
+    wait_reason = models.CharField(
+        max_length=20,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Why nobody works on it, where known: person, rate_limit, budget, switch, timer, thread, worker",
+    )
+    held_for = models.CharField(
+        max_length=10,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What a queued run needs before a worker may claim it: see runtime.states.Hold",
+    )
+    slots = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        help_text="Limits it counts against, frozen: {key: most at once}; see runtime.admission",
+    )
+    is_awaited = models.BooleanField(
+        default=False, db_default=False, help_text="A later run of its thread waits for its end"
+    )
+    cancel_cause = models.CharField(
+        max_length=60, blank=True, default="", db_default="", help_text="Cause it ends with instead of cancelled"
+    )
+
     objects = RunQuerySet.as_manager()
 
     class Meta:
@@ -189,6 +216,16 @@ class Run(models.Model):
                 condition=~models.Q(idempotency_key=""),
                 name="run_idempotency_key_unique",
             ),
+            models.CheckConstraint(
+                condition=models.Q(held_for__in=["", *[hold.value for hold in Hold]]), name="run_hold_known"
+            ),
+            # Whatever the verbs do wrong, a thread never has two runs that a worker may hold.
+            models.UniqueConstraint(
+                fields=["thread"],
+                condition=~models.Q(status__in=sorted(end.value for end in FINAL))
+                & ~models.Q(held_for__in=[Hold.THREAD.value, Hold.TIMER.value]),
+                name="run_one_active_per_thread",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["-created_at", "-id"], name="run_newest"),
@@ -197,7 +234,23 @@ class Run(models.Model):
             models.Index(fields=["release", "-created_at", "-id"], name="run_by_release"),
             models.Index(fields=["thread", "created_at"], name="run_by_thread"),
             models.Index(fields=["principal_id", "-id"], name="run_by_principal"),
-            models.Index(fields=["queued_at"], condition=models.Q(status="queued"), name="run_runnable"),
+            models.Index(
+                fields=["queued_at"],
+                include=["agent"],
+                condition=models.Q(status="queued", held_for=""),
+                name="run_ready",
+            ),
+            models.Index(
+                fields=["held_for", "wake_at"],
+                include=["agent"],
+                condition=models.Q(status="queued") & ~models.Q(held_for=""),
+                name="run_on_hold",
+            ),
+            models.Index(
+                fields=["status", "held_for", "queued_at"],
+                condition=models.Q(status__in=["queued", "running"]) & ~models.Q(slots={}),
+                name="run_limited",
+            ),
             models.Index(fields=["worker"], condition=models.Q(status="running"), name="run_held"),
             models.Index(
                 fields=["deadline_at"],
@@ -431,6 +484,9 @@ class CallbackKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.client_id} {self.generation}"
+
+    def audit_subject(self) -> tuple[str, str, str, str]:
+        return "callback_key", self.client_id, f"Key {self.generation + 1} of {self.client_id}", ""
 
 
 class Breaker(models.Model):

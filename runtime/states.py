@@ -43,6 +43,14 @@ FINAL = _ENDS
 PARKED = frozenset({RunStatus.WAITING, RunStatus.PAUSED})  # no worker holds it, and its working time rests
 
 
+class Hold(StrEnum):
+    """What a queued run needs before a worker may claim it. A running one that keeps SLOT needs it when queued again."""
+
+    TIMER = "timer"  # its time has not come
+    THREAD = "thread"  # an earlier run of its thread has not ended
+    SLOT = "slot"  # as many runs as allowed are at work for its agent, principal or model
+
+
 class RunKind(StrEnum):
     LIVE = "live"
     SHADOW = "shadow"
