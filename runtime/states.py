@@ -44,7 +44,7 @@ PARKED = frozenset({RunStatus.WAITING, RunStatus.PAUSED})  # no worker holds it,
 
 
 class Hold(StrEnum):
-    """What a queued run needs before a worker may claim it. A running one that keeps SLOT needs it when queued again."""
+    """What a queued run needs before a worker may claim it. A run at work keeps SLOT for when it is queued again."""
 
     TIMER = "timer"  # its time has not come
     THREAD = "thread"  # an earlier run of its thread has not ended
@@ -57,6 +57,14 @@ class RunKind(StrEnum):
     EVAL = "eval"
     DRILL = "drill"
     REPLAY = "replay"
+
+
+class RunPriority(StrEnum):
+    """Which queue a run waits in. A worker takes them in this order and keeps places free for those before."""
+
+    INTERACTIVE = "interactive"  # somebody waits for the answer
+    BACKGROUND = "background"
+    EVALUATION = "evaluation"  # evals, shadows, drills and replays: never at the expense of the others
 
 
 class StepKind(StrEnum):
