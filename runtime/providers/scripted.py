@@ -5,15 +5,18 @@ A script is a pure function of the request, so a restarted worker says the same 
 
     scripted.register("support-rules", agent.reply)
 
+It may be a coroutine function, and it may bring the usage along; without one, tokens are counted from the texts.
+
 Parameters of the release: `delay_ms` waits between the pieces of streamed text (default 0, at most 1000).
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 from releases.bundles import canonical
@@ -22,7 +25,7 @@ from runtime.messages import Reply, Usage
 from runtime.providers import prices
 from runtime.providers.base import ModelRequest, OnText, ProviderError
 
-Script = Callable[[ModelRequest], Reply]
+Script = Callable[[ModelRequest], Reply | Awaitable[Reply]]
 
 CHARACTERS_PER_TOKEN = 4
 LONGEST_DELAY_MS = 1000
@@ -51,13 +54,14 @@ class Scripted:
             raise ProviderError(
                 "bad_request", f"There is no script {request.model.name!r}. Known scripts: {known}.", retry=False
             )
-        answer = script(request)
+        said = script(request)
+        answer = await said if inspect.isawaitable(said) else said
         delay_s = _delay_s(request)
         for piece in pieces(answer.text):
             await on_text(piece)
             if delay_s:
                 await asyncio.sleep(delay_s)
-        usage = count(request, answer)
+        usage = answer.usage if answer.usage != Usage() else count(request, answer)
         return replace(
             answer,
             usage=usage,
