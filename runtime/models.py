@@ -22,6 +22,7 @@ from runtime.states import (
     DeliveryStatus,
     Hold,
     RunKind,
+    RunPriority,
     RunStatus,
     StepKind,
     StepStatus,
@@ -152,6 +153,15 @@ class Run(models.Model):
     fence = models.PositiveIntegerField(default=0)
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
     wake_at = models.DateTimeField(null=True, blank=True)
+    priority = models.CharField(
+        max_length=12, default=RunPriority.INTERACTIVE, db_default=RunPriority.INTERACTIVE, help_text="Names its queue"
+    )
+    recoveries = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="Workers that died over it since it last got on"
+    )
+    recovered_steps = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Steps it had at the last recovery; more of them are progress"
+    )
     deadline_at = models.DateTimeField(null=True, blank=True, help_text="Past it the run ends, also while it waits")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancelled_by_label = models.CharField(max_length=300, blank=True)
@@ -211,6 +221,9 @@ class Run(models.Model):
             models.CheckConstraint(
                 condition=models.Q(kind__in=[kind.value for kind in RunKind]), name="run_kind_known"
             ),
+            models.CheckConstraint(
+                condition=models.Q(priority__in=[priority.value for priority in RunPriority]), name="run_priority_known"
+            ),
             models.UniqueConstraint(
                 fields=["started_by_id", "idempotency_key"],
                 condition=~models.Q(idempotency_key=""),
@@ -239,6 +252,11 @@ class Run(models.Model):
                 include=["agent"],
                 condition=models.Q(status="queued", held_for=""),
                 name="run_ready",
+            ),
+            models.Index(
+                fields=["priority", "queued_at"],
+                condition=models.Q(status="queued", held_for=""),
+                name="run_ready_by_priority",
             ),
             models.Index(
                 fields=["held_for", "wake_at"],
