@@ -25,6 +25,18 @@ class Price(Part):
     output_usd: Decimal = Field(ge=0)
 
 
+Passing = Literal["rate_limited", "timeout", "unavailable", "bad_reply", "exception"]
+
+
+class Retries(Part):
+    """How often a failed call is made again, and after which errors. Waits double from `base_s`, with full jitter."""
+
+    attempts: int = Field(default=3, ge=1, le=10, description="The first call included")
+    base_s: float = Field(default=0.5, gt=0, le=600)
+    longest_s: float = Field(default=30, gt=0, le=3600)
+    on: list[Passing] = ["rate_limited", "timeout", "unavailable"]
+
+
 class ModelSpec(Part):
     provider: ProviderName
     name: str = Field(min_length=1, max_length=120)
@@ -33,6 +45,7 @@ class ModelSpec(Part):
     parameters: dict[str, Any] = Field(default={}, description="temperature, max_tokens, top_p, seed, ...")
     timeout_s: float = Field(default=60, gt=0, le=600)
     price: Price | None = None
+    retries: Retries | None = Field(default=None, description="Left out: max_model_attempts, after every passing error")
 
     @model_validator(mode="after")
     def _base_url_fits(self) -> ModelSpec:
@@ -61,6 +74,8 @@ class ToolManifest(Part):
     )
     scope: str = Field(default="", max_length=80, description="Scope the principal needs, e.g. refunds:write")
     timeout_s: float = Field(default=30, gt=0, le=3600)
+    retries: Retries | None = Field(default=None, description="Left out: a failed call is not made again")
+    verifies: bool = Field(default=False, description="It can be asked whether a call happened: tools.tool(verify=)")
     output_cap_bytes: int = Field(default=200_000, gt=0, le=50_000_000)
     is_retrieval: bool = False
     hands_off: bool = Field(default=False, description="A successful call ends the run as escalated")
@@ -70,6 +85,15 @@ class ToolManifest(Part):
     title: str = Field(
         default="", max_length=200, description="Sentence for people: Refund ${amount} for order {order_id}"
     )
+
+    @model_validator(mode="after")
+    def _retries_fit(self) -> ToolManifest:
+        if self.retry == "unsafe" and self.retries is not None and self.retries.attempts > 1:
+            raise ValueError(
+                f"{self.name} is unsafe to repeat, so it cannot have {self.retries.attempts} attempts. "
+                "Leave `retries` out, or make it idempotent or transactional."
+            )
+        return self
 
     @property
     def is_write(self) -> bool:

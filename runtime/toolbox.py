@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 from releases.bundles import Bundle, ToolManifest, canonical
 from runtime import tools
 from runtime.states import RunStatus
-from runtime.tools import ToolContext
+from runtime.tools import ToolContext, Verify
 
 LONGEST_ARGUMENTS = 100_000  # characters of canonical JSON
 
@@ -46,6 +46,19 @@ def resolve(bundle: Bundle, manifest: ToolManifest, thread_id: UUID, call_id: st
     """
     source = _sources.get(bundle.model.provider)
     return source(manifest, thread_id, call_id) if source else tools.find(manifest.name)
+
+
+def is_recorded(bundle: Bundle) -> bool:
+    """Whether the release's provider brings its tools along; what they do says nothing about the installed ones."""
+    return bundle.model.provider in _sources
+
+
+def verifier(bundle: Bundle, manifest: ToolManifest) -> Verify | None:
+    """What can be asked whether a call happened: only where the release says so and the installed tool can."""
+    if not manifest.verifies or is_recorded(bundle):
+        return None
+    installed = tools.find(manifest.name)
+    return installed.verify if installed else None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from django.conf import settings
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -41,12 +41,58 @@ class ToolContext:
     idempotency_key: str
 
 
-class ToolError(Exception):
-    """The tool cannot do what it was asked. The sentence is shown to the model and to people."""
+ErrorKind = Literal["rate_limited", "timeout", "unavailable", "bad_reply", "exception", "refused"]
 
-    def __init__(self, message: str, *, code: str = "tool_error") -> None:
+
+class ToolError(Exception):
+    """The tool cannot do what it was asked, and nothing happened. The sentence is shown to the model and to people.
+
+    `kind` says whether the same call may succeed later: "refused" is an answer and stays one; any other kind counts
+    against the tool's circuit breaker or is retried, where the release says so. `retry_after_s` is what the other side
+    asked to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "tool_error",
+        kind: ErrorKind = "refused",
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Happened:
+    """The outside knows the call. `result` becomes its result; `evidence` is what people read."""
+
+    evidence: str
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class DidNotHappen:
+    """The outside would know the call by its key, and does not."""
+
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The outside cannot say."""
+
+    evidence: str = "The other system could not say."
+
+
+Finding = Happened | DidNotHappen | Unknown
+
+
+# Asks the outside whether the call with this context's idempotency key and these arguments (in JSON form) happened.
+Verify = Callable[[ToolContext, Mapping[str, Any]], Finding | Awaitable[Finding]]
 
 
 class BadArguments(Exception):
@@ -69,6 +115,7 @@ class Tool:
     function: Callable[..., Any]
     arguments: type[Arguments]
     is_async: bool
+    verify: Verify | None = None
 
     def canonical(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments validated and in JSON form, defaults included: what digests are taken over.
@@ -98,9 +145,13 @@ def tool(
     scope: str = "",
     arguments: Mapping[str, ArgumentClass] | None = None,
     title: str = "",
+    verify: Verify | None = None,
     **labels: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as a tool. Further labels are those of releases.bundles.ToolManifest."""
+    """Register a function as a tool. Further labels are those of releases.bundles.ToolManifest.
+
+    `verify` is asked after a crash whether a call happened; it must find it by the idempotency key alone.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         model = _arguments_model(function)
@@ -113,9 +164,10 @@ def tool(
             scope=scope,
             arguments=dict(arguments or {}),
             title=title,
+            verifies=verify is not None,
             **labels,
         )
-        _register(Tool(manifest, function, model, inspect.iscoroutinefunction(function)))
+        _register(Tool(manifest, function, model, inspect.iscoroutinefunction(function), verify))
         return function
 
     return register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from releases.bundles import Budgets, Bundle, Condition, Guardrail, ModelSpec, Rule, ToolManifest
+from releases.bundles import Budgets, Bundle, Condition, Guardrail, ModelSpec, Retries, Rule, ToolManifest
 
 OPERATORS = {
     "gt": "is over", "ge": "is at least", "lt": "is under", "le": "is at most", "eq": "is", "ne": "is not",
@@ -47,7 +47,8 @@ def model(spec: ModelSpec) -> str:
     """`gpt-5 (openai), temperature 0`."""
     where = f" at {spec.base_url}" if spec.base_url else ""
     knobs = "".join(f", {name.replace('_', ' ')} {value(setting)}" for name, setting in sorted(spec.parameters.items()))
-    return f"{spec.name} ({spec.provider}{where}){knobs}"
+    retried = f", {attempts(spec.retries)}" if spec.retries else ""
+    return f"{spec.name} ({spec.provider}{where}){knobs}{retried}"
 
 
 def budgets(limits: Budgets) -> list[tuple[str, str]]:
@@ -63,9 +64,18 @@ def tool(manifest: ToolManifest) -> str:
         parts.append("ends the run as escalated")
     if manifest.scope:
         parts.append(f"needs {manifest.scope}")
+    if manifest.retries:
+        parts.append(attempts(manifest.retries))
+    if manifest.verifies:
+        parts.append("can be asked whether a call happened")
     if not manifest.labelled:
         parts.append("nobody has reviewed these labels")
     return ", ".join(parts)
+
+
+def attempts(retries: Retries) -> str:
+    """`up to 3 attempts after timeout, unavailable`."""
+    return f"up to {retries.attempts} attempts after {', '.join(retries.on).replace('_', ' ') or 'nothing'}"
 
 
 def rule(one: Rule) -> str:
