@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
 from django.db.models import QuerySet
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.utils.timezone import now
 from ninja import Header, Query, Router, Schema, Status
 from pydantic import AwareDatetime, Field
 
@@ -14,9 +16,9 @@ from console import envelope, fetch, problems
 from console.access import Request
 from console.bearer import Token
 from runtime import callbacks, runs, streams, traces, wire
-from runtime.models import Run, Step
-from runtime.states import RunKind, RunStatus
-from runtime.wire import RunLine, RunOut, StepOut
+from runtime.models import Delivery, Run, Step
+from runtime.states import CallbackEvent, RunKind, RunStatus
+from runtime.wire import DeliveryOut, RunLine, RunOut, StepOut
 
 router = Router(tags=["Runs"])
 
@@ -45,7 +47,8 @@ class RunIn(envelope.Body):
     scopes: list[Annotated[str, Field(min_length=1, max_length=80)]] | None = Field(
         None, max_length=100, description="Tool scopes of the principal, at most the token's; left out: all of those"
     )
-    callback_url: str = Field("", max_length=fetch.LONGEST_URL, description="Told when the run has ended")
+    callback_url: str = Field("", max_length=fetch.LONGEST_URL, description="Told of the events below")
+    callback_events: list[CallbackEvent] = Field([], description="What it is told of; left out: run.finished only")
     budgets: BudgetsIn | None = None
 
 
@@ -74,6 +77,12 @@ class StreamFilters(envelope.Filters):
 
 class SecretOut(Schema):
     secret: str = Field(description="whsec_...: verifies the signature of callbacks of this token's runs")
+    previous_valid_until: datetime | None = Field(description="Until then the secret before signs as well")
+
+
+class RotateIn(envelope.Body):
+    overlap_hours: float = Field(24, ge=0, le=168, description="How long the secret before signs as well")
+    reason: str = Field(min_length=1, max_length=500, description="Goes to the audit log")
 
 
 @router.post("/runs", auth=Token("runs.create"), response={202: RunOut, 200: RunOut})
@@ -98,6 +107,7 @@ def create_run(
         scopes=body.scopes,
         idempotency_key=idempotency_key,
         callback_url=body.callback_url,
+        callback_events=body.callback_events,
         budgets=body.budgets.model_dump(exclude_none=True) if body.budgets else None,
     )
     run = Run.objects.select_related("agent", "release").get(pk=run.pk)
@@ -175,7 +185,30 @@ def cancel_run(request: Request, run_id: envelope.RunId, body: CancelIn) -> Any:
 @router.get("/callback-secret", auth=Token("runs.create"), response=SecretOut, tags=["Callbacks"])
 def get_callback_secret(request: Request) -> Any:
     """The key that callbacks of this token's runs are signed with (Standard Webhooks)."""
-    return {"secret": callbacks.secret(request.actor.id)}
+    return _secret(request)
+
+
+@router.post("/callback-secret/rotate", auth=Token("runs.create"), response=SecretOut, tags=["Callbacks"])
+def rotate_callback_secret(request: Request, body: RotateIn) -> Any:
+    """Make a new key. During the overlap callbacks carry two signatures; with 0 the old key ends at once."""
+    callbacks.rotate(by=request.actor, overlap=timedelta(hours=body.overlap_hours), reason=body.reason)
+    return _secret(request)
+
+
+@router.get(
+    "/runs/{run_id}/deliveries", auth=Token("runs.read"), response=envelope.Page[DeliveryOut], tags=["Callbacks"]
+)
+def list_deliveries(request: Request, run_id: envelope.RunId, filters: Query[envelope.Filters]) -> Any:
+    """What the callback URL of a run was told, or will be, newest first, with every attempt."""
+    run = _one(request, run_id)
+    items, after = envelope.cut(Delivery.objects.filter(run=run).prefetch_related("tries"), filters)
+    return {"items": [wire.delivery(row) for row in items], "next_cursor": after}
+
+
+def _secret(request: Request) -> dict[str, Any]:
+    moment, known = now(), callbacks.key(request.actor.id)
+    until = known.previous_until if known and known.previous_until > moment else None
+    return {"secret": callbacks.secrets(request.actor.id, moment)[0], "previous_valid_until": until}
 
 
 def _visible(request: Request) -> QuerySet[Run]:

@@ -1,8 +1,7 @@
-"""Telling the caller's URL that a run has ended: signed (Standard Webhooks), retried with backoff.
+"""What a caller's URL is told, and how it is signed (Standard Webhooks).
 
-The row is the truth: it is claimed by moving `next_at` ahead before anything is sent, so two workers do not send at
-once, and a worker that dies while sending leaves a row that becomes due again. A receiver may therefore see a message
-twice, always with the same `webhook-id`.
+A message is made from an event of the journal and from what never changes of its run, so every attempt says the same.
+Sending is in `deliveries`.
 """
 
 from __future__ import annotations
@@ -11,115 +10,119 @@ import base64
 import hashlib
 import hmac
 import json
-import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import F, Q
+from django.db import transaction
 from django.utils.timezone import now
 from standardwebhooks import Webhook
 
-from console import fetch
-from console.actors import ANONYMOUS
+from console import audit, problems
+from console.actors import ANONYMOUS, Actor
 from console.models import ApiToken
 from runtime import traces, wire
-from runtime.models import Callback, Run
+from runtime.models import CallbackKey, Delivery, Run, RunEvent
+from runtime.states import CallbackEvent, RunStatus
 
-log = logging.getLogger(__name__)
+AGENT = "Steadyhand-Callbacks/1"
+LONGEST_OVERLAP = timedelta(days=7)
+# The status that an event means, where it means one. What the run is by now is another question.
+STATUS = {
+    CallbackEvent.STARTED: RunStatus.RUNNING,
+    CallbackEvent.RESUMED: RunStatus.RUNNING,
+    CallbackEvent.WAITING: RunStatus.WAITING,
+    CallbackEvent.UNKNOWN_EFFECT: RunStatus.WAITING,
+}
 
-TIMEOUT_S = 10.0
-CLAIM = timedelta(seconds=60)  # longer than one attempt can take
-WAITS = [timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200, 21600, 43200, 86400)]
-LONGEST_WAIT = timedelta(days=1)
-GONE = 410
-BUSY = {429, 503}
-SWEEP_AT_MOST = 100
-LONGEST_ERROR = 500
+
+# Keys
 
 
-def secret(token_id: str) -> str:
-    """The signing key of a token's callbacks. Derived, so that it is stored nowhere; another token has another one."""
-    key = hmac.new(settings.SECRET_KEY.encode(), f"callbacks:{token_id}".encode(), hashlib.sha256).digest()
+def secret(client_id: str, generation: int = 0) -> str:
+    """A signing key of a client. Derived, so that it is stored nowhere; another client has another one."""
+    name = f"callbacks:{client_id}" + (f":{generation}" if generation else "")
+    key = hmac.new(settings.SECRET_KEY.encode(), name.encode(), hashlib.sha256).digest()
     return "whsec_" + base64.b64encode(key).decode()
 
 
-def deliver(run_id: UUID) -> bool:
-    """Send the message about one run if it is due. True when the receiver has taken it; twice is harmless."""
-    run = Run.objects.select_related("agent", "release").defer("release__content").filter(pk=run_id).first()
-    if run is None or not run.callback_url or not run.is_final:
-        return False
-    callback = _claim(run_id)
-    if callback is None:
-        return False
-    error, wait, is_hopeless = _attempt(run, callback.attempts)
-    if not error:
-        Callback.objects.filter(pk=run_id).update(delivered_at=now(), next_at=None, last_error="")
-        return True
-    later = None if is_hopeless else _next(callback.attempts, wait)
-    Callback.objects.filter(pk=run_id).update(next_at=later, last_error=error[:LONGEST_ERROR])
-    log.warning("Callback of %s failed (attempt %s): %s", run.public_id, callback.attempts, error)
-    return False
+def secrets(client_id: str, moment: datetime) -> list[str]:
+    """The keys that sign at this moment: the present one, and for a while after a rotation the one before."""
+    known = key(client_id)
+    if known is None:
+        return [secret(client_id)]
+    present = secret(client_id, known.generation)
+    return [present, secret(client_id, known.generation - 1)] if moment < known.previous_until else [present]
 
 
-def sweep() -> int:
-    """Send what is due, and what the queue forgot to begin with. Returns how many were delivered."""
-    due = Callback.objects.filter(next_at__lte=now()).order_by("next_at")
-    forgotten = Callback.objects.filter(attempts=0, next_at__isnull=True, run__finished_at__isnull=False)
-    keys = [key for rows in (due, forgotten) for key in rows.values_list("pk", flat=True)[:SWEEP_AT_MOST]]
-    return sum(deliver(key) for key in keys)
+def key(client_id: str) -> CallbackKey | None:
+    return CallbackKey.objects.filter(pk=client_id).first()
 
 
-def _claim(run_id: UUID) -> Callback | None:
-    """Take the row for one attempt; None when it is delivered, given up, or not due yet."""
+@transaction.atomic
+def rotate(*, by: Actor, overlap: timedelta, reason: str) -> CallbackKey:
+    """Give the client a new key. For the overlap messages carry two signatures, so that a receiver can change over.
+
+    Without an overlap the present key is worth nothing from now on: for a key that has leaked.
+
+    Raises:
+        problems.Conflict: the change-over before is still going on, and another would end it too early.
+        problems.Invalid: the overlap is longer than a week.
+    """
+    if not timedelta() <= overlap <= LONGEST_OVERLAP:
+        hours = LONGEST_OVERLAP // timedelta(hours=1)
+        raise problems.Invalid(
+            f"Both keys can be valid for 0 to {hours} hours.", errors={"overlap_hours": f"0 to {hours}."}
+        )
     moment = now()
-    is_first = Q(attempts=0, next_at__isnull=True)
-    taken = Callback.objects.filter(Q(next_at__lte=moment) | is_first, pk=run_id, delivered_at__isnull=True).update(
-        next_at=moment + CLAIM, attempts=F("attempts") + 1
-    )
-    return Callback.objects.get(pk=run_id) if taken else None
+    CallbackKey.objects.get_or_create(pk=by.id, defaults={"previous_until": moment})
+    found = CallbackKey.objects.select_for_update().get(pk=by.id)
+    if overlap and moment < found.previous_until:
+        raise problems.Conflict(
+            f"The key before is still valid until {found.previous_until:%Y-%m-%d %H:%M} UTC. Rotate again after that, "
+            "or with overlap_hours 0, which ends both older keys at once."
+        )
+    found.generation += 1
+    found.rotated_at, found.previous_until = moment, moment + overlap
+    found.save(update_fields=["generation", "rotated_at", "previous_until"])
+    audit.record(by, "callback_key.rotate", found, reason=reason, changes={"overlap": [None, str(overlap)]})
+    return found
 
 
-def _attempt(run: Run, attempt: int) -> tuple[str, timedelta | None, bool]:
-    """Send once: what went wrong (empty: nothing), how long the receiver asks to wait, whether to give up."""
-    body, headers = message(run, now(), attempt)
-    try:
-        answer = fetch.request("POST", run.callback_url, headers=headers, body=body, timeout_s=TIMEOUT_S)
-    except fetch.Refused as refused:
-        return str(refused), None, True
-    except fetch.Failed as failed:
-        return str(failed), None, False
-    if 200 <= answer.status < 300:
-        return "", None, False
-    asked = answer.headers.get("retry-after", "") if answer.status in BUSY else ""
-    wait = timedelta(seconds=int(asked)) if asked.isascii() and asked.isdigit() and len(asked) < 7 else None
-    return f"The receiver answered {answer.status}.", wait, answer.status == GONE
+# Messages
 
 
-def message(run: Run, moment: datetime, attempt: int = 1) -> tuple[bytes, dict[str, str]]:
-    """The body and the signed headers. The id stays the same over all attempts, the time of signing does not."""
-    fields = {"type": "run.finished", "timestamp": run.finished_at, **wire.end(run, _shown(run))}
-    text = json.dumps(fields, cls=DjangoJSONEncoder, ensure_ascii=False)
-    message_id = f"msg_{run.public_id.removeprefix('run_')}"
+def message(delivery: Delivery, event: RunEvent, moment: datetime) -> tuple[bytes, dict[str, str]]:
+    """The body and the signed headers of one attempt. Only the time of signing and what follows from it differ."""
+    text = json.dumps(body(delivery.run, event, _shown(delivery.run)), cls=DjangoJSONEncoder, ensure_ascii=False)
+    keys = secrets(delivery.run.started_by_id, moment)
     return text.encode(), {
         "Content-Type": "application/json",
-        "User-Agent": "Steadyhand-Callbacks/1",
-        "webhook-id": message_id,
+        "User-Agent": AGENT,
+        "webhook-id": delivery.webhook_id,
         "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": Webhook(secret(run.started_by_id)).sign(message_id, moment, text),
-        "Steadyhand-Attempt": str(attempt),
+        "webhook-signature": _signatures(keys, delivery.webhook_id, moment, text),
+        "Steadyhand-Attempt": str(delivery.attempts),
     }
+
+
+def body(run: Run, event: RunEvent, shown: traces.Shown) -> dict[str, object]:
+    """What is told of an event. Of the end everything a caller waits for; of the rest what happened."""
+    head = {"type": event.kind, "timestamp": event.at, "event_id": event.seq}
+    if event.kind == CallbackEvent.FINISHED:
+        return {**head, "timestamp": run.finished_at, **wire.end(run, shown)}
+    told = {**head, **wire.origin(run, shown), "by": event.by_label, "data": shown(event.data)}
+    status = STATUS.get(CallbackEvent(event.kind))
+    return {**told, "status": status} if status else told
+
+
+def _signatures(keys: Sequence[str], message_id: str, moment: datetime, text: str) -> str:
+    return " ".join(Webhook(key).sign(message_id, moment, text) for key in keys)
 
 
 def _shown(run: Run) -> traces.Shown:
     """What the token that started the run would be shown in the API."""
-    token = ApiToken.objects.select_related("owner").filter(pk=run.started_by_id).first()
+    known = ApiToken.objects.select_related("owner")
+    token = known.filter(pk=run.started_by_id).first() if run.started_by_id else None
     return traces.masked_for(token.actor() if token else ANONYMOUS, run.agent.slug)
-
-
-def _next(attempts: int, asked: timedelta | None) -> datetime | None:
-    """When to try again; None when the last attempt was made."""
-    if attempts > len(WAITS):
-        return None
-    return now() + min(max(WAITS[attempts - 1], asked or timedelta()), LONGEST_WAIT)

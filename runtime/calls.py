@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F
 from django.utils.timezone import now
 
 from approvals import requests
@@ -19,7 +18,7 @@ from console.actors import system
 from console.states import move
 from releases import switches
 from releases.bundles import Budgets, ToolManifest
-from runtime import cards, events, journal, queueing, toolbox
+from runtime import cards, events, interventions, journal, queueing, toolbox
 from runtime.journal import Finished, NewStep, Write
 from runtime.messages import Call
 from runtime.models import Run, Step, StepPayload
@@ -99,12 +98,17 @@ def _park(turn: Turn, approval: NewStep, write: Write, kind: str, card: Mapping[
             **card,
         )
         approval.input = {**approval.input, "request": request.public_id}
-        write.status = RunStatus.WAITING
-        write.events = [
-            ("approval.requested", {"approval": request.public_id, "title": request.title}),
-            ("run.waiting", {"until": request.due_at.isoformat()}),
-        ]
+        is_held = interventions.is_asked(cursor, turn.lease)
+        write.status = RunStatus.PAUSED if is_held else RunStatus.WAITING
+        about = {"approval": request.public_id, "title": request.title}
+        told: list[tuple[str, Mapping[str, Any]]] = [("approval.requested", about)]
+        if kind == SETTLEMENT:
+            told.append(("run.unknown_effect", {**about, "tool": request.action}))
+        parked = {"until": request.due_at.isoformat(), "approval": request.public_id}
+        write.events = [*told, ("run.paused" if is_held else "run.waiting", parked)]
         journal.commit_within(cursor, turn.lease, write)
+        if turn.row["callback_url"]:
+            queueing.callback_due(turn.run_id)
         _freeze_if_switched_off(request, turn)
 
 
@@ -281,32 +285,28 @@ def _close(step: Step, status: str, verdict: str, output: dict[str, Any], summar
 
 
 def _wake(run: Run, event: str, data: dict[str, Any]) -> None:
-    """Put a parked run back into the queue; the time it waited is kept apart from its working time."""
+    """Put a parked run back into the queue, unless somebody has paused it; the time it waited is counted apart."""
     run.refresh_from_db(fields=["seq", "status", "waiting_since"])
-    run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.QUEUED)
-    Run.objects.filter(pk=run.pk).update(
-        status=run.status, parked_ms=F("parked_ms") + parked_ms(run), waiting_since=None, queued_at=now()
-    )
+    if run.status != RunStatus.PAUSED:
+        counted = interventions.parked(run)
+        run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.QUEUED)
+        Run.objects.filter(pk=run.pk).update(status=run.status, queued_at=now(), **counted)
+        queueing.enqueue_run(run.pk, run.fence)
     events.append(run, event, **data)
-    queueing.enqueue_run(run.pk, run.fence)
     live.announce(f"run:{run.public_id}", "runs")
 
 
 def _expire(run: Run, request: ApprovalRequest) -> None:
     run.refresh_from_db(fields=["seq", "status", "waiting_since"])
+    counted = interventions.parked(run)
     run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.EXPIRED)
     Run.objects.filter(pk=run.pk).update(
         status=run.status,
         cause="approval_expired",
         cause_detail=f"Nobody decided on “{request.title}” in time. It was not done.",
-        parked_ms=F("parked_ms") + parked_ms(run),
-        waiting_since=None,
         finished_at=now(),
+        **counted,
     )
     events.append(run, "run.finished", status=run.status, cause="approval_expired")
     queueing.callback_due(run.pk)
     live.announce(f"run:{run.public_id}", "runs")
-
-
-def parked_ms(run: Run) -> int:
-    return int((now() - run.waiting_since).total_seconds() * 1000) if run.waiting_since else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console import ids
-from runtime import callbacks
+from runtime import deliveries
 
 
 async def run_turn(run: str) -> None:
@@ -14,12 +14,12 @@ async def run_turn(run: str) -> None:
 
 
 def deliver_callback(run: str) -> None:
-    callbacks.deliver(ids.parse("run", run))
+    deliveries.deliver(ids.parse("run", run))
 
 
 def sweep_callbacks() -> None:
-    callbacks.sweep()
+    deliveries.sweep()
 
 
 ENTRY_POINTS = (run_turn, deliver_callback, sweep_callbacks)
-CRON = ((sweep_callbacks, 15),)
+CRON = ((sweep_callbacks, 5),)

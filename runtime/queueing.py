@@ -14,5 +14,5 @@ def enqueue_run(run_id: UUID, fence: int) -> None:
 
 
 def callback_due(run_id: UUID) -> None:
-    """The run has ended: tell the caller's URL now instead of at the next sweep."""
+    """The run's state has changed: tell the caller's URL now instead of at the next sweep."""
     queue.enqueue("runtime.jobs.deliver_callback", ids.public("run", run_id))

@@ -24,7 +24,7 @@ from releases.models import Agent, Release
 from runtime import calls, events, journal, queueing
 from runtime.models import Callback, Run, Thread
 from runtime.policies import budgeting
-from runtime.states import FINAL, RUN_MOVES, RunKind, RunStatus
+from runtime.states import FINAL, RUN_MOVES, CallbackEvent, RunKind, RunStatus
 
 LONGEST_INPUT = 50_000
 LONGEST_REASON = 2000
@@ -39,6 +39,7 @@ def create(
     principal_label: str = "",
     thread_id: UUID | None = None,
     scopes: Iterable[str] | None = None,
+    callback_events: Iterable[str] = (),
     idempotency_key: str = "",
     callback_url: str = "",
     budgets: Mapping[str, Any] | None = None,
@@ -60,7 +61,9 @@ def create(
     """
     if not by.may("runs.create", agent=agent):
         raise problems.Missing(f"There is no agent {agent[:60]!r}.")
-    wanted = _Wanted(agent, text, principal_id, principal_label, thread_id, scopes, callback_url, budgets, kind)
+    wanted = _Wanted(
+        agent, text, principal_id, principal_label, thread_id, scopes, callback_url, callback_events, budgets, kind
+    )
     earlier = _first_of(by, idempotency_key, wanted.digest)
     if earlier:
         return earlier, False
@@ -138,6 +141,7 @@ class _Wanted:
         scopes: Iterable[str] | None,
         callback_url: str,
         budgets: Mapping[str, Any] | None,
+        callback_events: Iterable[str],
         kind: RunKind,
     ) -> None:
         self.agent = agent
@@ -148,10 +152,13 @@ class _Wanted:
         self.scopes = None if scopes is None else sorted(set(scopes))
         self.callback_url = callback_url
         self.budgets = dict(budgets or {})
+        self.callback_events = sorted(set(callback_events)) or [CallbackEvent.FINISHED.value]
         self.kind = kind
         self._check()
         parts = [agent, self.text, self.principal_id, str(thread_id), self.scopes, callback_url, self.budgets, kind]
         self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
+        if self.callback_events != [CallbackEvent.FINISHED]:
+            parts.append(self.callback_events)
 
     def _check(self) -> None:
         errors = {}
@@ -189,7 +196,7 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
         budgets=_budgets(release, wanted.budgets).model_dump(mode="json"),
     )
     if wanted.callback_url:
-        Callback.objects.create(run=run)
+        Callback.objects.create(run=run, events=wanted.callback_events)
     events.append(run, "run.created", by=by.label, release=release.version, release_digest=release.digest)
     live.announce("runs")
     return run

@@ -17,8 +17,8 @@ from pydantic import Field
 from approvals.models import ApprovalRequest
 from console import envelope, ids
 from runtime import calls, traces
-from runtime.models import Run, RunEvent, Step
-from runtime.states import RunKind, RunStatus, StepKind, StepStatus
+from runtime.models import Delivery, Run, RunEvent, Step
+from runtime.states import PARKED, DeliveryStatus, RunKind, RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
 
 
@@ -111,6 +111,28 @@ class StepOut(Schema):
     cost_usd: str
     cost_basis: str
     payload: Payload | None = None
+
+
+class Attempt(Schema):
+    number: int
+    at: datetime
+    took_ms: int | None = Field(description="null: no outcome was written down, so it may have arrived or not")
+    answer: int | None = Field(description="HTTP status of the receiver; null when nobody answered")
+    error: str
+
+
+class DeliveryOut(Schema):
+    delivery_id: str
+    webhook_id: str = Field(description="The same for every attempt")
+    event_id: int = Field(description="Place of the event in the run's journal")
+    type: str
+    happened_at: datetime
+    status: DeliveryStatus
+    attempts: int
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    last_error: str
+    tries: list[Attempt]
 
 
 def line(run: Run, pending: Mapping[UUID, str], shown: Shown) -> dict[str, Any]:
@@ -221,11 +243,7 @@ def event(row: RunEvent, shown: Shown) -> dict[str, Any]:
 def end(run: Run, shown: Shown) -> dict[str, Any]:
     """How a run ended: the last event of its stream and the body of its callback."""
     return {
-        "run_id": run.public_id,
-        "agent": run.agent.slug,
-        "agent_version": run.release.version,
-        "user_id": shown(run.principal_id),
-        "thread_id": ids.public("thr", run.thread_id),
+        **origin(run, shown),
         "status": run.status,
         "cause": run.cause,
         "cause_detail": shown(run.cause_detail),
@@ -235,8 +253,40 @@ def end(run: Run, shown: Shown) -> dict[str, Any]:
         "tokens": tokens(run),
         "estimated_cost_usd": money(run.cost_usd),
         "cost_basis": run.cost_basis,
-        "created_at": run.created_at,
         "finished_at": run.finished_at,
+    }
+
+
+def origin(run: Run, shown: Shown) -> dict[str, Any]:
+    """What never changes of a run: the head of every callback."""
+    return {
+        "run_id": run.public_id,
+        "agent": run.agent.slug,
+        "agent_version": run.release.version,
+        "user_id": shown(run.principal_id),
+        "thread_id": ids.public("thr", run.thread_id),
+        "created_at": run.created_at,
+    }
+
+
+def delivery(row: Delivery) -> dict[str, Any]:
+    """The fields of DeliveryOut. The delivery comes with its tries."""
+    tries = [
+        {"number": one.number, "at": one.at, "took_ms": one.took_ms, "answer": one.answer, "error": one.error}
+        for one in row.tries.all()
+    ]
+    return {
+        "delivery_id": row.public_id,
+        "webhook_id": row.webhook_id,
+        "event_id": row.seq,
+        "type": row.kind,
+        "happened_at": row.happened_at,
+        "status": row.status,
+        "attempts": row.attempts,
+        "next_attempt_at": row.next_at,
+        "delivered_at": row.delivered_at,
+        "last_error": row.last_error,
+        "tries": tries,
     }
 
 

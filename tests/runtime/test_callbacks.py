@@ -1,225 +1,182 @@
-"""Callbacks: signed, retried, sent once for one end of a run."""
+"""What a caller's URL is told, and the keys it is signed with."""
 
 from __future__ import annotations
 
 import json
-import threading
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from django.db import connection
 from django.utils.timezone import now
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from console import ids
-from runtime import callbacks, runs
-from runtime.models import Callback, Run
-from runtime.states import RunStatus
-from tests.builders import a_release, a_run, an_agent
+from console import ids, problems
+from console.actors import Actor
+from console.models import AuditEntry
+from runtime import callbacks, traces
+from runtime.models import CallbackKey, Delivery, Run
+from runtime.states import CallbackEvent, RunStatus
+from tests.builders import a_release, a_run, an_agent, an_event
 from tests.programs import Program
 
 pytestmark = pytest.mark.django_db
 
-
-class Receiver(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((dict(self.headers), body))
-        status, headers = self.server.answers.pop(0) if self.server.answers else (204, {})
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
+CLIENT = Actor("token", "0199-client", "billing robot")
 
 
-@pytest.fixture
-def receiver(settings):
-    settings.ALLOW_PRIVATE_HOSTS = ["127.0.0.1"]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    server.got, server.answers = [], []
-    server.url = f"http://127.0.0.1:{server.server_port}/hook"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def a_message(run: Run, kind: str = "run.finished", attempts: int = 1, **data):
+    event = an_event(run, kind, data=data)
+    delivery = Delivery(run=run, seq=event.seq, kind=kind, happened_at=event.at, attempts=attempts)
+    return callbacks.message(delivery, event, now())
 
 
-def a_told_run(url: str, status: RunStatus = RunStatus.SUCCEEDED, **fields) -> Run:
-    run = a_run(status, callback_url=url, answer="Done.", **{"started_by_id": str(ids.new()), **fields})
-    Callback.objects.create(run=run)
-    return run
-
-
-def test_the_message_is_signed_for_the_token_that_started_the_run(receiver):
+def test_a_message_is_signed_for_the_token_that_started_the_run():
     program = Program()
-    run = a_told_run(receiver.url)
-    Run.objects.filter(pk=run.pk).update(started_by_id=program.token.pk)
+    run = a_run(answer="Done.", started_by_id=str(program.token.pk))
     secret = program.get("/callback-secret").json()["secret"]
 
-    assert callbacks.deliver(run.pk)
+    body, headers = a_message(run)
 
-    headers, body = receiver.got[0]
     told = Webhook(secret).verify(body, headers)
     assert (told["type"], told["run_id"], told["status"]) == ("run.finished", run.public_id, "succeeded")
-    assert (told["cause"], told["answer"]) == ("answered", "Done.")
+    assert (told["cause"], told["answer"], told["event_id"]) == ("answered", "Done.", 1)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(body.replace(b"Done.", b"Gone."), headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(Program().get("/callback-secret").json()["secret"]).verify(body, headers)
 
 
+def test_every_attempt_says_the_same_under_the_same_id():
+    run = a_run(answer="Done.")
+    event = an_event(run, "run.finished")
+    delivery = Delivery(run=run, seq=event.seq, kind=event.kind, happened_at=event.at)
+
+    first, headers = callbacks.message(delivery, event, now())
+    delivery.attempts += 1
+    second, later = callbacks.message(delivery, event, now() + timedelta(hours=3))
+
+    assert first == second
+    assert headers["webhook-id"] == later["webhook-id"] == run.public_id.replace("run_", "msg_")
+    assert headers["webhook-signature"] != later["webhook-signature"]
+
+
+def test_a_change_on_the_way_is_told_with_what_happened_and_what_it_means():
+    run = a_run(RunStatus.RUNNING)  # has gone on since
+
+    body, headers = a_message(run, "run.waiting", until="2026-11-28T12:00:00Z", approval="apr_1")
+
+    told = json.loads(body)
+    assert (told["type"], told["status"], told["event_id"]) == ("run.waiting", "waiting", 1)
+    assert told["data"] == {"until": "2026-11-28T12:00:00Z", "approval": "apr_1"}
+    assert headers["webhook-id"] == run.public_id.replace("run_", "msg_") + "_1"
+    assert "answer" not in told
+
+
+@pytest.mark.parametrize("kind", CallbackEvent)
+def test_every_kind_of_event_can_be_told(kind):
+    run = a_run()
+
+    event = an_event(run, kind)
+
+    assert callbacks.body(run, event, traces._as_it_is)["type"] == kind
+
+
 @pytest.mark.parametrize(
     ("scopes", "told"), [(("runs.create", "runs.personal"), "ana@example.com"), (("runs.create",), "•••")]
 )
-def test_a_message_shows_personal_data_only_to_a_token_that_may_see_it(receiver, scopes, told):
+def test_a_message_shows_personal_data_only_to_a_token_that_may_see_it(scopes, told):
     program = Program(*scopes)
-    run = a_told_run(receiver.url, started_by_id=str(program.token.pk))
-    Run.objects.update(answer="Sent to ana@example.com")
+    run = a_run(answer="Sent to ana@example.com", started_by_id=str(program.token.pk))
 
-    callbacks.deliver(run.pk)
+    end, _ = a_message(run)
+    change, _ = a_message(run, "run.waiting", title="Write to ana@example.com")
 
-    assert json.loads(receiver.got[0][1])["answer"] == f"Sent to {told}"
-
-
-def test_a_delivered_message_is_not_sent_again(receiver):
-    run = a_told_run(receiver.url)
-
-    assert callbacks.deliver(run.pk)
-    assert not callbacks.deliver(run.pk)
-    assert callbacks.sweep() == 0
-
-    assert len(receiver.got) == 1
-    assert Callback.objects.get().delivered_at
+    assert json.loads(end)["answer"] == f"Sent to {told}"
+    assert json.loads(change)["data"]["title"] == f"Write to {told}"
 
 
-def test_a_failed_attempt_is_repeated_later_with_the_same_id(receiver):
-    receiver.answers = [(500, {})]
-    run = a_told_run(receiver.url)
-
-    assert not callbacks.deliver(run.pk)
-    assert not callbacks.deliver(run.pk)  # not due yet
-    row = Callback.objects.get()
-    assert timedelta(seconds=5) < row.next_at - now() <= callbacks.WAITS[0]
-    assert "500" in row.last_error
-
-    Callback.objects.update(next_at=now())
-    assert callbacks.sweep() == 1
-    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
-    assert [headers["Steadyhand-Attempt"] for headers, _ in receiver.got] == ["1", "2"]
+# Keys
 
 
-def test_attempts_come_to_an_end(receiver):
-    receiver.answers = [(500, {})] * 20
-    run = a_told_run(receiver.url)
-
-    waits = []
-    for _ in range(len(callbacks.WAITS) + 3):
-        callbacks.deliver(run.pk)
-        row = Callback.objects.get()
-        waits.append(row.next_at and row.next_at - now())
-        Callback.objects.filter(next_at__isnull=False).update(next_at=now())
-
-    assert len(receiver.got) == len(callbacks.WAITS) + 1
-    assert waits[-1] is None
-    told = [wait for wait in waits if wait]
-    assert told == sorted(told)
-    assert callbacks.sweep() == 0
+def signed_with(headers: dict[str, str], body: bytes, secret: str) -> bool:
+    try:
+        Webhook(secret).verify(body, headers)
+    except WebhookVerificationError:
+        return False
+    return True
 
 
-@pytest.mark.parametrize(
-    ("answer", "wait"),
-    [
-        ((410, {}), None),
-        ((503, {"Retry-After": "900"}), timedelta(seconds=900)),
-        ((429, {"Retry-After": "999999"}), callbacks.LONGEST_WAIT),
-        ((429, {"Retry-After": "soon"}), callbacks.WAITS[0]),
-        ((302, {"Location": "http://127.0.0.1:1/"}), callbacks.WAITS[0]),
-    ],
-)
-def test_the_receivers_answer_decides_when_it_is_tried_again(receiver, answer, wait):
-    receiver.answers = [answer]
-    run = a_told_run(receiver.url)
+def test_after_a_rotation_both_keys_sign_until_the_overlap_is_over():
+    program = Program("runs.create")
+    run = a_run(started_by_id=str(program.token.pk))
+    old = program.get("/callback-secret").json()["secret"]
 
-    callbacks.deliver(run.pk)
+    answer = program.post("/callback-secret/rotate", {"overlap_hours": 2, "reason": "Yearly."}).json()
 
-    row = Callback.objects.get()
-    assert row.delivered_at is None
-    assert (row.next_at is None) if wait is None else abs(row.next_at - now() - wait) < timedelta(seconds=10)
-    assert len(receiver.got) == 1
+    new = answer["secret"]
+    assert new != old
+    assert answer["previous_valid_until"]
+    body, headers = a_message(run)
+    assert signed_with(headers, body, old)
+    assert signed_with(headers, body, new)
+    CallbackKey.objects.update(previous_until=now())
+    body, headers = a_message(run)
+    assert not signed_with(headers, body, old)
+    assert signed_with(headers, body, new)
+    assert program.get("/callback-secret").json() == {"secret": new, "previous_valid_until": None}
 
 
-def test_an_address_inside_is_never_called(receiver, settings):
-    settings.ALLOW_PRIVATE_HOSTS = []
-    run = a_told_run(receiver.url)
+def test_a_leaked_key_can_be_ended_at_once():
+    callbacks.rotate(by=CLIENT, overlap=timedelta(hours=1), reason="Yearly.")
+    leaked = callbacks.secrets(CLIENT.id, now())
 
-    assert not callbacks.deliver(run.pk)
+    callbacks.rotate(by=CLIENT, overlap=timedelta(), reason="It was in a log.")
 
-    row = Callback.objects.get()
-    assert (row.next_at, receiver.got) == (None, [])
-    assert "public internet" in row.last_error
-
-
-@pytest.mark.parametrize("status", [RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING])
-def test_a_run_that_has_not_ended_is_not_told(receiver, status):
-    run = a_told_run(receiver.url, status)
-
-    assert not callbacks.deliver(run.pk)
-    assert callbacks.sweep() == 0
-    assert receiver.got == []
+    assert not set(leaked) & set(callbacks.secrets(CLIENT.id, now()))
+    entries = AuditEntry.objects.filter(action="callback_key.rotate").order_by("pk")
+    assert [entry.reason for entry in entries] == ["Yearly.", "It was in a log."]
 
 
-def test_what_the_queue_forgot_is_found_by_the_sweep(receiver):
-    a_told_run(receiver.url)
+def test_a_second_rotation_does_not_cut_the_first_short():
+    callbacks.rotate(by=CLIENT, overlap=timedelta(hours=1), reason="Yearly.")
+    before = callbacks.secrets(CLIENT.id, now())
 
-    assert callbacks.sweep() == 1
+    with pytest.raises(problems.Conflict):
+        callbacks.rotate(by=CLIENT, overlap=timedelta(hours=1), reason="A double click.")
 
-
-def test_a_worker_that_died_while_sending_leaves_a_row_that_comes_due_again(receiver):
-    run = a_told_run(receiver.url)
-    Callback.objects.update(attempts=1, next_at=now() + callbacks.CLAIM)  # claimed, then killed
-
-    assert callbacks.sweep() == 0
-    Callback.objects.update(next_at=now() - timedelta(seconds=1))
-
-    assert callbacks.sweep() == 1
-    assert json.loads(receiver.got[0][1])["run_id"] == run.public_id
+    assert callbacks.secrets(CLIENT.id, now()) == before
 
 
-@pytest.mark.django_db(transaction=True)
-def test_two_workers_at_the_same_instant_send_one_message(receiver):
-    run = a_told_run(receiver.url)
-    start = threading.Barrier(4)
+@pytest.mark.parametrize("hours", [-1, 169])
+def test_an_overlap_has_bounds(hours):
+    with pytest.raises(problems.Invalid):
+        callbacks.rotate(by=CLIENT, overlap=timedelta(hours=hours), reason="Why not.")
 
-    def work():
-        start.wait()
-        callbacks.deliver(run.pk)
-        connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(receiver.got) == 1
+    assert not CallbackKey.objects.exists()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_cancelled_run_is_told_once_its_end_is_committed(receiver):
+def test_a_caller_says_which_events_it_wants():
     a_release(an_agent("shop-support"))
     program = Program()
-    body = {"agent": "shop-support", "input": "Hello.", "user_id": "cust-1", "callback_url": receiver.url}
-    key = program.post("/runs", body).json()["run_id"]
+    body = {"agent": "shop-support", "input": "Hello.", "user_id": "cust-1", "callback_url": "https://example.com/"}
 
-    program.post(f"/runs/{key}/cancel", {"reason": "Not needed."})
-    assert callbacks.sweep() == 1
+    program.post("/runs", body)
+    program.post("/runs", {**body, "callback_events": ["run.waiting", "run.finished", "run.waiting"]})
+    refused = program.post("/runs", {**body, "callback_events": ["run.sneezed"]})
 
-    told = json.loads(receiver.got[0][1])
-    assert (told["run_id"], told["status"], told["cause"]) == (key, "cancelled", "cancelled")
-    assert runs.Run.objects.get().callback.delivered_at
+    assert [list(run.callback.events) for run in Run.objects.order_by("created_at")] == [
+        ["run.finished"],
+        ["run.finished", "run.waiting"],
+    ]
+    assert refused.status_code == 422
+
+
+def test_the_same_key_with_other_events_is_another_request():
+    a_release(an_agent("shop-support"))
+    program, key = Program(), str(ids.new())
+    body = {"agent": "shop-support", "input": "Hello.", "user_id": "cust-1", "callback_url": "https://example.com/"}
+
+    first = program.post("/runs", body, **{"Idempotency-Key": key})
+    same = program.post("/runs", {**body, "callback_events": ["run.finished"]}, **{"Idempotency-Key": key})
+    other = program.post("/runs", {**body, "callback_events": ["run.waiting"]}, **{"Idempotency-Key": key})
+
+    assert (first.status_code, same.status_code, other.status_code) == (202, 200, 409)
