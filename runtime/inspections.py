@@ -93,9 +93,7 @@ def build(run: Run, step: Step, part: str, shown: Shown) -> Inspection:
     raw_in, raw_out = (payload.input, payload.output) if payload else ({}, {})
     given, result = shown(raw_in), shown(raw_out)
     kind = labels.KINDS[StepKind(step.kind)]
-    found = Inspection(
-        step, part, run.is_final, kind.icon, labels.colours(step)[1], labels.badges(step, is_over=run.is_final)
-    )
+    found = Inspection(step, part, run.is_final, kind.icon, labels.colours(step)[1], labels.badges(step, run.status))
     found.hidden = _masked([given, result]) - _masked([raw_in, raw_out])
     if part == "summary":
         _summary(found, run, given, result, shown)
@@ -148,6 +146,9 @@ def _summary(found: Inspection, run: Run, given: Mapping[str, Any], result: Mapp
         StepKind.ANSWER: _answer,
     }[StepKind(step.kind)]
     describe(found, given, result)
+    if step.kind in (StepKind.TOOL, StepKind.RETRIEVAL) and labels.is_broken_off(step, run.status):
+        again = "It is made again when the run is resumed." if not run.is_final else "Its result was not waited for."
+        found.sentence = f"{step.name} was broken off. {again}"
     if step.kind == StepKind.RETRIEVAL:
         found.passages = passages(result, shown(run.answer))
     end = step.finished_at or (timezone.now() if not run.is_final else run.finished_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.models import Step
-from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.states import FINAL, RunStatus, StepKind, StepStatus, StepVerdict
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def name(step: Step) -> str:
     return {"kill_switch": "Kill switch"}.get(step.name, rest if group == "rule" else step.name)
 
 
-def badges(step: Step, *, is_over: bool = False) -> list[Badge]:
-    """What must be seen of a step without opening it. `is_over`: its run has ended."""
+def badges(step: Step, run_status: str = RunStatus.RUNNING) -> list[Badge]:
+    """What must be seen of a step without opening it."""
     found: list[Badge] = []
     if step.status == StepStatus.FAILED:
         found.append(Badge("bad", "triangle-alert", error(step.error) if step.error else "Failed"))
@@ -143,7 +143,7 @@ def badges(step: Step, *, is_over: bool = False) -> list[Badge]:
         found.append(VERDICTS[StepVerdict(step.verdict)])
     elif step.status == StepStatus.REFUSED:
         found.append(VERDICTS[StepVerdict.REFUSED])
-    elif step.status == StepStatus.STARTED and is_over:
+    elif is_broken_off(step, run_status):
         found.append(Badge("mute", "square", "Not finished"))
     elif step.status == StepStatus.STARTED:
         is_waiting = step.kind == StepKind.APPROVAL
@@ -151,6 +151,12 @@ def badges(step: Step, *, is_over: bool = False) -> list[Badge]:
     if step.attempt > 1:
         found.append(Badge("mute", "rotate-cw", f"Retry {step.attempt - 1}"))
     return found
+
+
+def is_broken_off(step: Step, run_status: str) -> bool:
+    """Whether nobody works on a step without a result: its run has ended, or rests in the middle of a call."""
+    is_held = run_status == RunStatus.PAUSED and step.kind != StepKind.APPROVAL
+    return step.status == StepStatus.STARTED and (run_status in FINAL or is_held)
 
 
 def colours(step: Step) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils.timezone import now
 from pydantic import ValidationError
 
@@ -21,13 +20,12 @@ from console.states import move
 from releases import routing
 from releases.bundles import Budgets, canonical
 from releases.models import Agent, Release
-from runtime import calls, events, journal, queueing
+from runtime import calls, events, interventions, journal, queueing
 from runtime.models import Callback, Run, Thread
 from runtime.policies import budgeting
 from runtime.states import FINAL, RUN_MOVES, CallbackEvent, RunKind, RunStatus
 
 LONGEST_INPUT = 50_000
-LONGEST_REASON = 2000
 
 
 def create(
@@ -39,9 +37,9 @@ def create(
     principal_label: str = "",
     thread_id: UUID | None = None,
     scopes: Iterable[str] | None = None,
-    callback_events: Iterable[str] = (),
     idempotency_key: str = "",
     callback_url: str = "",
+    callback_events: Iterable[str] = (),
     budgets: Mapping[str, Any] | None = None,
     kind: RunKind = RunKind.LIVE,
     enqueue: bool = True,
@@ -82,9 +80,10 @@ def create(
 
 @transaction.atomic
 def cancel(run_id: UUID, *, by: Actor, reason: str) -> Run:
-    """Stop a run for good. The step in flight ends; no further step starts.
+    """Stop a run for good; no further step starts. Pausing and resuming are in `interventions`.
 
-    A run that no worker holds ends at once; a running one ends before its next step. Repeating it is harmless.
+    A run that no worker holds ends at once. A running one lets go of the call in flight: a model call or a read is
+    broken off, of any other call the trace then says that it may have happened. Repeating it is harmless.
 
     Raises:
         Run.DoesNotExist: no such run, or not on an agent this actor may stop.
@@ -98,7 +97,7 @@ def cancel(run_id: UUID, *, by: Actor, reason: str) -> Run:
     run = locked.on_agents(by.agents("runs.cancel")).get(pk=run_id)
     if run.status == RunStatus.CANCELLED or run.cancel_requested_at is not None:
         return run
-    reason = _reason(reason)
+    reason = interventions.checked_reason(reason)
     move(RUN_MOVES, RunStatus(run.status), RunStatus.CANCELLED)
 
     run.cancel_requested_at = now()
@@ -107,7 +106,9 @@ def cancel(run_id: UUID, *, by: Actor, reason: str) -> Run:
     run.save(update_fields=["cancel_requested_at", "cancelled_by_label", "cancel_reason"])
     events.append(run, "run.cancel_requested", by=by.label, reason=reason)
     before = run.status
-    if run.status != RunStatus.RUNNING:
+    if run.status == RunStatus.RUNNING:
+        live.announce(interventions.TOPIC)
+    else:
         _end_cancelled(run, by)
     audit.record(by, "run.cancel", run, reason=reason, changes={"status": [before, RunStatus.CANCELLED]})
     live.announce(f"run:{run.public_id}", "runs")
@@ -140,8 +141,8 @@ class _Wanted:
         thread_id: UUID | None,
         scopes: Iterable[str] | None,
         callback_url: str,
-        budgets: Mapping[str, Any] | None,
         callback_events: Iterable[str],
+        budgets: Mapping[str, Any] | None,
         kind: RunKind,
     ) -> None:
         self.agent = agent
@@ -151,14 +152,14 @@ class _Wanted:
         self.thread_id = thread_id
         self.scopes = None if scopes is None else sorted(set(scopes))
         self.callback_url = callback_url
-        self.budgets = dict(budgets or {})
         self.callback_events = sorted(set(callback_events)) or [CallbackEvent.FINISHED.value]
+        self.budgets = dict(budgets or {})
         self.kind = kind
         self._check()
         parts = [agent, self.text, self.principal_id, str(thread_id), self.scopes, callback_url, self.budgets, kind]
-        self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
         if self.callback_events != [CallbackEvent.FINISHED]:
             parts.append(self.callback_events)
+        self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
 
     def _check(self) -> None:
         errors = {}
@@ -275,15 +276,6 @@ def _title(text: str) -> str:
     return first if len(first) <= 120 else first[:117] + "…"
 
 
-def _reason(reason: str) -> str:
-    reason = journal.plain(reason).strip()
-    if not reason or len(reason) > LONGEST_REASON:
-        raise problems.Invalid(
-            f"Say why, in at most {LONGEST_REASON} characters; it is kept with the run.", errors={"reason": "Say why."}
-        )
-    return reason
-
-
 def _waiting_request(run_id: UUID) -> UUID | None:
     prefix = ids.public("run", run_id) + ":"
     found = ApprovalRequest.objects.open().filter(
@@ -293,16 +285,15 @@ def _waiting_request(run_id: UUID) -> UUID | None:
 
 
 def _end_cancelled(run: Run, by: Actor) -> None:
-    """End a queued or waiting run now, and withdraw what a person was asked about it."""
-    waited = calls.parked_ms(run)
+    """End a run that no worker holds now, and withdraw what a person was asked about it."""
+    counted = interventions.parked(run)
     run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.CANCELLED)
     run.finished_at = now()
     run.cause = "cancelled"
     run.cause_detail = f"{by.label}: {run.cancel_reason}"
-    run.waiting_since = None
-    run.parked_ms = F("parked_ms") + waited
-    run.save(update_fields=["status", "finished_at", "cause", "cause_detail", "waiting_since", "parked_ms"])
-    run.refresh_from_db(fields=["parked_ms"])
+    run.save(update_fields=["status", "finished_at", "cause", "cause_detail"])
+    Run.objects.filter(pk=run.pk).update(**counted)
+    run.refresh_from_db(fields=[*counted])
     for request in ApprovalRequest.objects.open().filter(subject_id__startswith=run.public_id + ":"):
         requests.void(
             request.subject_kind, request.subject_id, by=by, reason=f"The run was cancelled: {run.cancel_reason}"

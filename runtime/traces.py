@@ -17,7 +17,7 @@ from runtime.labels import Badge
 from runtime.models import Draft, Run, Step
 from runtime.policies import timeline
 from runtime.policies.timeline import Axis, Span
-from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.states import PARKED, RunStatus, StepKind, StepStatus, StepVerdict
 
 PAGE = 200
 LATER_ERRORS = 20
@@ -34,7 +34,7 @@ FILTERS = {
     "refused": ("Refused", Q(verdict=StepVerdict.REFUSED) | Q(status=StepStatus.REFUSED)),
     "errors": ("Errors", ERRORS),
 }
-TABS = ("timeline", "conversation", "context", "data", "events", "versions")
+TABS = ("timeline", "conversation", "context", "data", "events", "deliveries", "versions")
 UNDER_A_MODEL = {StepKind.TOOL, StepKind.RETRIEVAL}
 
 Shown = Callable[[Any], Any]
@@ -170,6 +170,7 @@ def counts(run: Run) -> dict[str, Any]:
         tools_retried=Count("pk", filter=tools & Q(attempt__gt=1)),
         model_time=Sum(took, filter=Q(kind=StepKind.MODEL)),
         switched=Count("pk", filter=SWITCHED),
+        asked=Count("pk", filter=Q(kind=StepKind.APPROVAL, status=StepStatus.STARTED)),
         **{key: Count("pk", filter=condition) for key, (_, condition) in FILTERS.items()},
     )
 
@@ -186,14 +187,19 @@ def chips(counted: Mapping[str, Any], look: Look) -> list[Chip]:
 
 def figures(run: Run, counted: Mapping[str, Any], now: datetime) -> list[Figure]:
     working, parked = spent(run, now)
+    held = paused(run, now)
+    rested = "".join(
+        f", {words.span(time.total_seconds())} {word}"
+        for time, word in ((parked - held, "waiting"), (held, "paused"))
+        if time >= timedelta(seconds=1)
+    )
     elapsed = (run.finished_at or now) - run.created_at
-    waited = f", {words.span(parked.total_seconds())} waiting" if parked >= timedelta(seconds=1) else ""
     most = run.budgets.get("max_steps")
-    planned = "2 more planned" if run.status == RunStatus.WAITING else ""
+    planned = "2 more planned" if run.status in PARKED and counted["asked"] else ""
     failed, retried = counted["tools_failed"], counted["tools_retried"]
     cached = f" ({words.number(run.cached_tokens)} cached)" if run.cached_tokens else ""
     return [
-        Figure("Elapsed", words.duration(elapsed), f"{words.duration(working)} working{waited}"),
+        Figure("Elapsed", words.duration(elapsed), f"{words.duration(working)} working{rested}"),
         Figure("Steps", words.number(run.steps_used), planned or (f"of {words.number(most)} allowed" if most else "")),
         Figure("Model calls", words.number(run.model_calls), _total(counted["model_time"])),
         Figure("Tool calls", words.number(run.tool_calls), f"{failed} failed, {retried} retried"),
@@ -216,9 +222,17 @@ def spent(run: Run, now: datetime) -> tuple[timedelta, timedelta]:
     working, parked = timedelta(milliseconds=run.working_ms), timedelta(milliseconds=run.parked_ms)
     if run.status == RunStatus.RUNNING and run.turn_started_at:
         working += max(now - run.turn_started_at, timedelta())
-    if run.status == RunStatus.WAITING and run.waiting_since:
+    if run.status in PARKED and run.waiting_since:
         parked += max(now - run.waiting_since, timedelta())
     return working, parked
+
+
+def paused(run: Run, now: datetime) -> timedelta:
+    """The part of the parked time that somebody's pause took."""
+    found = timedelta(milliseconds=run.paused_ms)
+    if run.status == RunStatus.PAUSED and run.waiting_since:
+        found += max(now - run.waiting_since, timedelta())
+    return found
 
 
 def build(
@@ -311,6 +325,7 @@ def _chosen(run: Run, steps: Sequence[Step], look: Look) -> UUID | None:
         return look.step
     looks: dict[RunStatus, Callable[[Step], bool]] = {
         RunStatus.WAITING: lambda step: step.verdict == StepVerdict.ASKED,
+        RunStatus.PAUSED: lambda step: step.verdict == StepVerdict.ASKED,
         RunStatus.FAILED: lambda step: step.status in (StepStatus.FAILED, StepStatus.UNKNOWN),
         RunStatus.REFUSED: lambda step: step.verdict == StepVerdict.REFUSED,
     }
@@ -344,7 +359,7 @@ def _row(run: Run, step: Step, axis: Axis, clock: _Clock, shown: Shown, *, is_se
         css=css,
         depth=2 if step.kind in UNDER_A_MODEL and step.call_id else 1,
         what=shown(_phrase(step)),
-        badges=labels.badges(step, is_over=run.is_final),
+        badges=labels.badges(step, run.status),
         time=words.duration(end - start) if end - start >= 1 else "",
         cost=words.money(step.cost_usd) if step.cost_usd else "",
         rects=_rects(step, axis, start, end),
@@ -379,7 +394,8 @@ def _ahead(run: Run, steps: Sequence[Step], axis: Axis, clock: _Clock, shown: Sh
         return [Row(name, "sparkle", "t-acc", "k-model", what="now", rects=[rect], is_planned=True, text=text)]
     if run.status == RunStatus.QUEUED:
         return [Row("Waiting for a worker", "clock", "faint", "k-know", is_planned=True)]
-    return _planned(asked) if asked else []
+    held = [Row("Paused", "circle-pause", "t-warn", "k-warn", is_planned=True)]
+    return [*(held if run.status == RunStatus.PAUSED else []), *(_planned(asked) if asked else [])]
 
 
 def _planned(asked: Step) -> list[Row]:

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_GET, require_POST
 from console import paging
 from console.access import Request, requires
 from releases.models import Agent, Release
-from runtime import inspections, labels, readings, run_lists, runs, traces
+from runtime import delivery_lists, inspections, labels, readings, run_lists, runs, traces
 from runtime.models import Run
-from runtime.states import RunStatus
+from runtime.states import PARKED, RunStatus
 from runtime.traces import Look
 
 MOST_RELEASES = 40
@@ -179,6 +179,8 @@ def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown:
         return {"searches": readings.searches(run, shown), **_asking(run)}
     if look.tab == "events":
         return {"log": readings.log(run, look.first, shown), **_asking(run)}
+    if look.tab == "deliveries":
+        return {**delivery_lists.told(run, request.actor), "here": request.get_full_path(), **_asking(run)}
     if look.tab == "versions":
         return {"versions": readings.versions(run, traces.spent(run, now)[0].total_seconds() * 1000), **_asking(run)}
     if look.tab == "data":
@@ -204,6 +206,6 @@ def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], s
 
 
 def _asking(run: Run) -> dict[str, Any]:
-    """The open question of a waiting run, and where it is answered."""
-    step = traces.asked(run) if run.status == RunStatus.WAITING else None
+    """The open question of a parked run, and where it is answered."""
+    step = traces.asked(run) if run.status in PARKED else None
     return {"asking": step, "review_url": inspections.review_url(step.payload.input) if step else ""}

@@ -306,8 +306,8 @@ def money(usd: Decimal) -> str:
 
 
 def pending_approvals(runs: Iterable[Run]) -> dict[UUID, str]:
-    """The open request of each waiting run, by the run's key."""
-    waiting = {run.public_id: run.pk for run in runs if run.status == RunStatus.WAITING}
+    """The open request of each parked run, by the run's key."""
+    waiting = {run.public_id: run.pk for run in runs if run.status in PARKED}
     if not waiting:
         return {}
     about = Q()
@@ -323,6 +323,7 @@ def _links(run: Run, approval: str | None) -> dict[str, str]:
         "self": here,
         "steps": f"{here}/steps",
         "events": f"{here}/events/stream",
+        "deliveries": f"{here}/deliveries",
         "cancel": f"{here}/cancel",
         "page": f"{settings.BASE_URL}/runs/{run.public_id}/",
     }
