@@ -29,12 +29,9 @@ class Knobs:
     lease_s: float | None
     give_up_s: float
 
-    @property
-    def expected_effects(self) -> int:
-        return self.runs * self.steps
-
 
 RUNS = {"W1": 300, "W2": 500, "W3": 100}
+GIVE_UP_S = {"W1": 600.0, "W2": 600.0, "W3": 120.0}
 LARGEST_PAYLOAD = 60_000
 
 
@@ -58,7 +55,7 @@ def read(workload: str, env: Mapping[str, str] = os.environ) -> Knobs:
         other=env.get("OTHER") == "1",
         zombie=env.get("ZOMBIE") == "1",
         lease_s=_number(env, "LEASE", 0.0) or None,
-        give_up_s=_number(env, "GIVE_UP", 600.0),
+        give_up_s=_number(env, "GIVE_UP", GIVE_UP_S[workload]),
     )
 
 

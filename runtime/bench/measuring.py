@@ -9,13 +9,17 @@ from typing import Any
 from django.utils.timezone import now
 
 from console import environment
-from runtime.bench import knobs, meters, throughput
+from runtime.bench import knobs, meters, recovery, throughput
 from runtime.bench.knobs import Knobs, Refused
 from runtime.bench.loads import Load
 from runtime.models import Run, Worker
 from runtime.states import RunStatus
 
-WORKLOADS: dict[str, Callable[[Knobs, Load], dict[str, Any]]] = {"W1": throughput.w1, "W2": throughput.w2}
+WORKLOADS: dict[str, Callable[[Knobs, Load], dict[str, Any]]] = {
+    "W1": throughput.w1,
+    "W2": throughput.w2,
+    "W3": recovery.w3,
+}
 
 
 def run(workload: str, *, keep: bool = False) -> dict[str, Any]:

@@ -23,7 +23,7 @@ workloads:
       heartbeat. ZOMBIE=1: the first worker is only frozen, and thawed when the takeover has ended.
 
 All knobs are environment variables; PAYLOAD (1000) is the bytes of a result, POOL (20) the worker's connections,
-GIVE_UP (600) the seconds after which a measurement is given up. One line of JSON on stdout; see
+GIVE_UP (600; W3 120) the seconds after which a measurement is given up. One line of JSON on stdout; see
 docs/reference/bench.md.
 
   CONC=16 RUNS=500 python3 manage.py bench W1
