@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -49,6 +49,13 @@ class Environment(BaseSettings):
     )
     steadyhand_api_requests_per_minute: int = Field(300, ge=1, description="Requests per API token and minute")
     steadyhand_queue_limit: int = Field(2000, ge=1, description="Queued runs at which new ones are turned away")
+    steadyhand_agent_queue_limit: int = Field(0, ge=0, description="The same for the runs of one agent; 0: no limit")
+    steadyhand_queue_oldest_seconds: int = Field(
+        0, ge=0, description="New runs are turned away while one has waited longer for a worker; 0: no limit"
+    )
+    steadyhand_model_concurrency: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description='Runs at work at once by model, as JSON: {"openai/gpt-5": 20}'
+    )
     steadyhand_https: bool = Field(False, description="Secure cookies, HSTS and redirect to https")
     steadyhand_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 

@@ -190,6 +190,9 @@ API_REQUESTS_PER_MINUTE = ENV.steadyhand_api_requests_per_minute
 API_STREAMS_PER_TOKEN = 10
 API_LARGEST_BODY_BYTES = 1_000_000
 QUEUE_LIMIT = ENV.steadyhand_queue_limit
+AGENT_QUEUE_LIMIT = ENV.steadyhand_agent_queue_limit
+QUEUE_OLDEST_SECONDS = ENV.steadyhand_queue_oldest_seconds
+MODEL_CONCURRENCY = ENV.steadyhand_model_concurrency
 ALLOW_PRIVATE_HOSTS = ENV.steadyhand_allow_private_hosts
 
 LANGUAGE_CODE = "en-us"

@@ -115,6 +115,16 @@ class Budgets(Part):
     max_model_attempts: int = Field(default=4, gt=0, le=20)
 
 
+class Concurrency(Part):
+    """How many runs may be at work at once; more are accepted and wait. None: no limit.
+
+    At work is from its claim until it ends or waits for a person.
+    """
+
+    agent: int | None = Field(default=None, ge=1, le=100_000, description="All runs of the agent together")
+    principal: int | None = Field(default=None, ge=1, le=100_000, description="Runs for one and the same principal")
+
+
 class Condition(Part):
     """One comparison over the call's arguments: `amount gt 100`."""
 
@@ -170,6 +180,7 @@ class Bundle(Part):
     tools: list[ToolManifest] = []
     write_tools_enabled: bool = True
     budgets: Budgets = Budgets()
+    concurrency: Concurrency = Concurrency()
     rules: list[Rule] = []
     guardrails: list[Guardrail] = []
     retrieval: Retrieval | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 from pydantic import ValidationError
@@ -16,16 +17,18 @@ from approvals import requests
 from approvals.models import ApprovalRequest
 from console import audit, ids, live, problems
 from console.actors import EVERY_SCOPE, Actor
-from console.states import move
+from console.states import IllegalMove, move
 from releases import routing
 from releases.bundles import Budgets, canonical
 from releases.models import Agent, Release
-from runtime import calls, events, interventions, journal, queueing
+from runtime import admission, backpressure, calls, conversations, events, interventions, journal, queueing
 from runtime.models import Callback, Run, Thread
 from runtime.policies import budgeting
-from runtime.states import FINAL, RUN_MOVES, CallbackEvent, RunKind, RunStatus
+from runtime.states import RUN_MOVES, CallbackEvent, Hold, OnBusy, RunKind, RunStatus
 
 LONGEST_INPUT = 50_000
+LONGEST_DELAY = timedelta(days=366)
+WAIT_REASONS = {Hold.TIMER: "timer", Hold.THREAD: "thread", Hold.SLOT: "rate_limit"}
 
 
 def create(
@@ -42,9 +45,15 @@ def create(
     callback_events: Iterable[str] = (),
     budgets: Mapping[str, Any] | None = None,
     kind: RunKind = RunKind.LIVE,
+    on_busy: OnBusy = OnBusy.REJECT,
+    start_at: datetime | None = None,
+    delay: timedelta | None = None,
     enqueue: bool = True,
 ) -> tuple[Run, bool]:
     """Accept a piece of work and queue it. Returns the run and whether it is new.
+
+    `start_at` or `delay` says when it may start at the earliest. While an earlier run of the thread has not ended,
+    `on_busy` decides: refuse this one, let it wait for its turn, or interrupt the one at work.
 
     The same `idempotency_key` from the same actor returns the first run. `scopes` and `budgets` can only narrow
     what the actor and the release allow. `enqueue=False`: the caller executes the run itself; should it die, the
@@ -54,6 +63,7 @@ def create(
         problems.Missing: no such agent, or not on it.
         problems.Invalid: the text, the scopes or the budgets cannot be used.
         problems.Conflict: the key was used for another request, or the thread has an unfinished run.
+        problems.Forbidden: the actor may not interrupt a run of this agent.
         problems.TooMany: the queue is full.
         problems.Problem: (503) new runs are paused, or no release is active.
     """
@@ -62,13 +72,16 @@ def create(
     wanted = _Wanted(
         agent, text, principal_id, principal_label, thread_id, scopes, callback_url, callback_events, budgets, kind
     )
+    wanted.at(on_busy, start_at, delay)
     earlier = _first_of(by, idempotency_key, wanted.digest)
     if earlier:
         return earlier, False
     try:
         with transaction.atomic():
             run = _insert(wanted, by, idempotency_key)
-            if enqueue:
+            if run.held_for == Hold.SLOT:
+                transaction.on_commit(lambda: admission.fill(run.slots), robust=True)
+            elif enqueue and not run.held_for:
                 queueing.enqueue_run(run.pk, 0)
             return run, True
     except IntegrityError:
@@ -79,7 +92,7 @@ def create(
 
 
 @transaction.atomic
-def cancel(run_id: UUID, *, by: Actor, reason: str) -> Run:
+def cancel(run_id: UUID, *, by: Actor, reason: str, cause: str = "cancelled") -> Run:
     """Stop a run for good; no further step starts. Pausing and resuming are in `interventions`.
 
     A run that no worker holds ends at once. A running one lets go of the call in flight: a model call or a read is
@@ -103,7 +116,8 @@ def cancel(run_id: UUID, *, by: Actor, reason: str) -> Run:
     run.cancel_requested_at = now()
     run.cancelled_by_label = by.label
     run.cancel_reason = reason
-    run.save(update_fields=["cancel_requested_at", "cancelled_by_label", "cancel_reason"])
+    run.cancel_cause = cause
+    run.save(update_fields=["cancel_requested_at", "cancelled_by_label", "cancel_reason", "cancel_cause"])
     events.append(run, "run.cancel_requested", by=by.label, reason=reason)
     before = run.status
     if run.status == RunStatus.RUNNING:
@@ -161,6 +175,19 @@ class _Wanted:
             parts.append(self.callback_events)
         self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
 
+    def at(self, on_busy: OnBusy, start_at: datetime | None, delay: timedelta | None) -> None:
+        """When it may start; part of the request only where somebody chose it."""
+        self.on_busy = on_busy
+        self.start_at = now() + delay if delay else start_at
+        if start_at is not None and delay is not None:
+            raise problems.Invalid("Give start_at or a delay, not both.", errors={"start_at": "One of the two."})
+        if self.start_at is not None and self.start_at > now() + LONGEST_DELAY:
+            sentence = f"At most {LONGEST_DELAY.days} days ahead."
+            raise problems.Invalid(f"The run would start too late. {sentence}", errors={"start_at": sentence})
+        if on_busy != OnBusy.REJECT or start_at or delay:
+            asked = canonical([self.digest, on_busy, str(start_at), str(delay)])
+            self.digest = hashlib.sha256(asked.encode()).hexdigest()
+
     def _check(self) -> None:
         errors = {}
         if not self.text:
@@ -175,8 +202,11 @@ class _Wanted:
 
 def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     agent, release = routing.pick(wanted.agent)
-    _guard_queue()
-    thread = _thread(wanted, agent)
+    is_delayed = wanted.start_at is not None and wanted.start_at > now()
+    backpressure.guard_delayed() if is_delayed else backpressure.guard(agent)
+    thread, is_behind = _place(wanted, agent, by, is_delayed)
+    slots = admission.slots_of(release.bundle, agent=agent.slug, principal_id=wanted.principal_id)
+    hold = Hold.TIMER if is_delayed else Hold.THREAD if is_behind else Hold.SLOT if slots else None
     run = Run.objects.create(
         agent=agent,
         release=release,
@@ -195,10 +225,17 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
         request_digest=wanted.digest,
         callback_url=wanted.callback_url,
         budgets=_budgets(release, wanted.budgets).model_dump(mode="json"),
+        slots=slots,
+        held_for=hold or "",
+        wait_reason=WAIT_REASONS[hold] if hold else "",
+        wake_at=wanted.start_at if is_delayed else None,
     )
     if wanted.callback_url:
         Callback.objects.create(run=run, events=wanted.callback_events)
     events.append(run, "run.created", by=by.label, release=release.version, release_digest=release.digest)
+    if hold in (Hold.TIMER, Hold.THREAD):
+        until = {"until": run.wake_at.isoformat()} if run.wake_at else {}
+        events.append(run, "run.held", why=run.wait_reason, **until)
     live.announce("runs")
     return run
 
@@ -215,35 +252,29 @@ def _first_of(by: Actor, key: str, digest: str) -> Run | None:
     return run
 
 
-def _guard_queue() -> None:
-    """Refuse work that would only wait: the queue has a length that somebody can still work off."""
-    limit = settings.QUEUE_LIMIT
-    if Run.objects.filter(status=RunStatus.QUEUED).order_by()[: limit + 1].count() > limit:
-        raise problems.TooMany(f"More than {limit:,} runs are waiting for a worker. Try again later.", retry_after=30)
-
-
-def _thread(wanted: _Wanted, agent: Agent) -> Thread:
+def _place(wanted: _Wanted, agent: Agent, by: Actor, is_delayed: bool) -> tuple[Thread, bool]:
+    """The thread of the new run, and whether it has to wait there for the end of an earlier one."""
     if wanted.thread_id is None:
-        return Thread.objects.create(
-            agent=agent, principal_id=wanted.principal_id, principal_label=wanted.principal_label
+        return conversations.begin(agent, wanted.principal_id, wanted.principal_label), False
+    thread = conversations.locked(wanted.thread_id, agent, wanted.principal_id)
+    if is_delayed:  # it joins the line when its time comes
+        return thread, False
+    if wanted.on_busy == OnBusy.INTERRUPT:
+        _interrupt(thread, agent, by)
+    return thread, conversations.join(thread, wanted.on_busy)
+
+
+def _interrupt(thread: Thread, agent: Agent, by: Actor) -> None:
+    active = conversations.active(thread)
+    if active is None:
+        return
+    if not by.may("runs.cancel", agent=agent.slug):
+        raise problems.Forbidden(
+            f"{active.public_id} of this thread has not ended, and you may not cancel runs of {agent.name}. "
+            "Send the message with on_busy queue."
         )
-    thread = (
-        Thread.objects.select_for_update()
-        .filter(pk=wanted.thread_id, agent=agent, principal_id=wanted.principal_id)
-        .first()
-    )
-    if thread is None:
-        raise problems.Missing(f"This person has no thread {ids.public('thr', wanted.thread_id)} with {agent.name}.")
-    unfinished = thread.runs.exclude(status__in=FINAL).first()
-    if unfinished:
-        raise problems.Conflict(
-            f"{unfinished.public_id} of this thread is still {unfinished.status}. "
-            "Wait for its end or cancel it, then send the message again."
-        )
-    if not thread.tainted and thread.runs.filter(tainted=True).exists():
-        thread.tainted = True
-        thread.save(update_fields=["tainted"])
-    return thread
+    with contextlib.suppress(IllegalMove):  # it has ended by itself in the meantime
+        cancel(active.pk, by=by, reason="A new message in its thread interrupted it.", cause="interrupted")
 
 
 def _scopes(wanted: list[str] | None, by: Actor) -> list[str]:
@@ -289,7 +320,7 @@ def _end_cancelled(run: Run, by: Actor) -> None:
     counted = interventions.parked(run)
     run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.CANCELLED)
     run.finished_at = now()
-    run.cause = "cancelled"
+    run.cause = run.cancel_cause or "cancelled"
     run.cause_detail = f"{by.label}: {run.cancel_reason}"
     run.save(update_fields=["status", "finished_at", "cause", "cause_detail"])
     Run.objects.filter(pk=run.pk).update(**counted)
@@ -298,5 +329,6 @@ def _end_cancelled(run: Run, by: Actor) -> None:
         requests.void(
             request.subject_kind, request.subject_id, by=by, reason=f"The run was cancelled: {run.cancel_reason}"
         )
-    events.append(run, "run.finished", by=by.label, status=run.status, cause="cancelled")
+    events.append(run, "run.finished", by=by.label, status=run.status, cause=run.cause)
     queueing.callback_due(run.pk)
+    admission.after_end(run)

@@ -51,6 +51,14 @@ class Hold(StrEnum):
     SLOT = "slot"  # as many runs as allowed are at work for its agent, principal or model
 
 
+class OnBusy(StrEnum):
+    """What happens to a message for a thread whose last run has not ended."""
+
+    REJECT = "reject"
+    QUEUE = "queue"  # it waits for its turn
+    INTERRUPT = "interrupt"  # the run at work is cancelled
+
+
 class RunKind(StrEnum):
     LIVE = "live"
     SHADOW = "shadow"

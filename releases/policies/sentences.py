@@ -107,9 +107,18 @@ def extras(bundle: Bundle) -> list[tuple[str, str]]:
         ("Approvals without a rule", f"within {bundle.approval_minutes} min"),
         ("Verification", bundle.verification.replace("_", " ")),
         ("Retrieval", f"{retrieval.index}, version {retrieval.version}" if retrieval else "none"),
+        ("Runs at once", concurrency(bundle)),
         ("Memory schema", f"version {bundle.memory_schema_version}"),
         ("Code revision", bundle.code_revision or "not given"),
     ]
+
+
+def concurrency(bundle: Bundle) -> str:
+    """`5 of the agent, 1 for one person`."""
+    most = bundle.concurrency
+    of_agent = f"{most.agent:,} of the agent" if most.agent else ""
+    of_person = f"{most.principal:,} for one person" if most.principal else ""
+    return ", ".join(filter(None, [of_agent, of_person])) or "no limit"
 
 
 def value(thing: Any) -> str:

@@ -1,0 +1,71 @@
+"""Turning work away while there is too much of it, before it is accepted. What was accepted stays accepted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection
+
+from console import problems
+from releases.models import Agent
+from runtime.policies import admitting
+
+MOST_DELAYED = 100_000
+
+# Both counts end at the limit, and read nothing but an index: run_ready, run_on_hold.
+DEPTH_SQL = """
+    SELECT count(*), count(*) FILTER (WHERE agent_id = %(agent)s),
+        COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(queued_at)), 0)
+    FROM (
+        (SELECT agent_id, queued_at FROM runtime_run WHERE status = 'queued' AND held_for = ''
+         ORDER BY queued_at LIMIT %(most)s)
+        UNION ALL
+        (SELECT agent_id, NULL FROM runtime_run WHERE status = 'queued' AND held_for <> '' AND held_for = 'slot'
+         LIMIT %(most)s)
+    ) AS waiting
+"""
+DELAYED_SQL = """
+    SELECT count(*) FROM (SELECT 1 FROM runtime_run WHERE status = 'queued' AND held_for <> '' AND held_for = 'timer'
+                          LIMIT %s) AS delayed
+"""
+ENDED_SQL = """
+    SELECT count(*) FROM (SELECT 1 FROM runtime_run WHERE finished_at IS NOT NULL
+                          AND finished_at > clock_timestamp() - interval '1 minute' LIMIT 10000) AS ended
+"""
+
+
+def guard(agent: Agent) -> None:
+    """Let a new run of the agent in, or not. Requests at the same instant may pass the limit by their number.
+
+    Raises:
+        problems.TooMany: too many runs wait, or one has waited too long; `retry_after` follows the rate of ends.
+    """
+    limits = admitting.QueueLimits(
+        waiting=settings.QUEUE_LIMIT,
+        waiting_of_agent=settings.AGENT_QUEUE_LIMIT,
+        oldest=timedelta(seconds=settings.QUEUE_OLDEST_SECONDS),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(DEPTH_SQL, {"agent": agent.pk, "most": max(settings.QUEUE_LIMIT, settings.AGENT_QUEUE_LIMIT)})
+        waiting, of_agent, oldest_s = cursor.fetchone()
+        depth = admitting.Depth(waiting, of_agent, timedelta(seconds=float(oldest_s)))
+        why = admitting.decide_intake(depth, limits, agent=agent.name)
+        if not why:
+            return
+        cursor.execute(ENDED_SQL)
+        retry_after = admitting.retry_after_s(depth, limits, cursor.fetchone()[0])
+    raise problems.TooMany(f"{why} Nothing was started. Try again in {retry_after} s.", retry_after=retry_after)
+
+
+def guard_delayed() -> None:
+    """The same for a run whose time comes later: it waits for no worker yet, but it is kept.
+
+    Raises:
+        problems.TooMany: more runs wait for their time than the product is made for.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(DELAYED_SQL, [MOST_DELAYED])
+        if cursor.fetchone()[0] < MOST_DELAYED:
+            return
+    raise problems.TooMany(f"{MOST_DELAYED:,} runs wait for their time already. Cancel some first.", retry_after=300)
