@@ -17,7 +17,7 @@ from console.access import Request
 from console.bearer import Token
 from runtime import callbacks, runs, streams, traces, wire
 from runtime.models import Delivery, Run, Step
-from runtime.states import CallbackEvent, RunKind, RunStatus
+from runtime.states import CallbackEvent, OnBusy, RunKind, RunStatus
 from runtime.wire import DeliveryOut, RunLine, RunOut, StepOut
 
 router = Router(tags=["Runs"])
@@ -50,6 +50,12 @@ class RunIn(envelope.Body):
     callback_url: str = Field("", max_length=fetch.LONGEST_URL, description="Told of the events below")
     callback_events: list[CallbackEvent] = Field([], description="What it is told of; left out: run.finished only")
     budgets: BudgetsIn | None = None
+    on_busy: OnBusy = Field(
+        OnBusy.REJECT,
+        description="While a run of the thread has not ended: reject this one (409), queue it, or interrupt that one",
+    )
+    start_at: AwareDatetime | None = Field(None, description="Not before, with a time zone; a past time is now")
+    delay_seconds: float | None = Field(None, gt=0, le=366 * 86_400, allow_inf_nan=False)
 
 
 class CancelIn(envelope.Body):
@@ -109,6 +115,9 @@ def create_run(
         callback_url=body.callback_url,
         callback_events=body.callback_events,
         budgets=body.budgets.model_dump(exclude_none=True) if body.budgets else None,
+        on_busy=body.on_busy,
+        start_at=body.start_at,
+        delay=timedelta(seconds=body.delay_seconds) if body.delay_seconds else None,
     )
     run = Run.objects.select_related("agent", "release").get(pk=run.pk)
     return Status(202 if is_new else 200, _whole(request, run))

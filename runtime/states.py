@@ -51,6 +51,19 @@ class Hold(StrEnum):
     SLOT = "slot"  # as many runs as allowed are at work for its agent, principal or model
 
 
+class Overlap(StrEnum):
+    """What a schedule does at its time while its run before has not ended."""
+
+    SKIP = "skip"
+    QUEUE = "queue"  # the new run starts when the one before has ended
+
+
+class DueOutcome(StrEnum):
+    STARTED = "started"
+    SKIPPED = "skipped"  # the run before had not ended
+    REFUSED = "refused"  # runs were paused, the queue was full, or a right was gone
+
+
 class OnBusy(StrEnum):
     """What happens to a message for a thread whose last run has not ended."""
 

@@ -51,6 +51,8 @@ class RunLine(Schema):
     is_final: bool
     cause: str = Field(description="Code of why it ended; empty before")
     cause_detail: str
+    wait_reason: str = Field(description="Why no worker has it: timer, thread, rate_limit, ...; empty where unknown")
+    starts_at: datetime | None = Field(description="A queued run does not start before")
     risk_level: str
     tainted: bool = Field(description="Whether it has read untrusted content")
     steps_used: int
@@ -156,6 +158,8 @@ def line(run: Run, pending: Mapping[UUID, str], shown: Shown) -> dict[str, Any]:
         "is_final": run.is_final,
         "cause": run.cause,
         "cause_detail": shown(run.cause_detail),
+        "wait_reason": "" if run.is_final else run.wait_reason,
+        "starts_at": run.wake_at if run.status == RunStatus.QUEUED else None,
         "risk_level": run.risk_level,
         "tainted": run.tainted,
         "steps_used": run.steps_used,
