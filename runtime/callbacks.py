@@ -34,6 +34,7 @@ STATUS = {
     CallbackEvent.RESUMED: RunStatus.RUNNING,
     CallbackEvent.WAITING: RunStatus.WAITING,
     CallbackEvent.UNKNOWN_EFFECT: RunStatus.WAITING,
+    CallbackEvent.PAUSED: RunStatus.PAUSED,
 }
 
 

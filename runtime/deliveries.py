@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Iterable
 from datetime import timedelta
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.db import transaction
@@ -123,12 +122,6 @@ def send_again(delivery_id: UUID, *, by: Actor, reason: str) -> Delivery:
 def _is_under_way(delivery: Delivery) -> bool:
     last = delivery.tries.order_by("-number").first()
     return last is not None and last.took_ms is None and last.at > now() - CLAIM
-
-
-def host(url: str) -> str:
-    """Where messages go, without what may be secret in the address."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
 
 def _due() -> QuerySet[Delivery]:

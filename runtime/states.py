@@ -126,6 +126,8 @@ class CallbackEvent(StrEnum):
     RESUMED = "run.resumed"
     WAITING = "run.waiting"
     UNKNOWN_EFFECT = "run.unknown_effect"
+    PAUSED = "run.paused"
+    PAUSE_ENDED = "run.pause_ended"
     CANCEL_REQUESTED = "run.cancel_requested"
     FINISHED = "run.finished"
 

@@ -1,10 +1,11 @@
 from django.urls import path, register_converter
 
 from console import ids
-from runtime import start_views, views
+from runtime import delivery_views, start_views, views
 
 register_converter(ids.converter("run"), "run")
 register_converter(ids.converter("stp"), "stp")
+register_converter(ids.converter("dlv"), "dlv")
 
 app_name = "runtime"
 urlpatterns = [
@@ -14,6 +15,8 @@ urlpatterns = [
     path("runs/<run:run_id>/live/", views.run_steps, name="run-steps"),
     path("runs/<run:run_id>/steps/<stp:step_id>/", views.step_payload, name="step-payload"),
     path("runs/<run:run_id>/cancel/", views.run_cancel, name="run-cancel"),
+    path("deliveries/", delivery_views.delivery_list, name="delivery-list"),
+    path("deliveries/<dlv:delivery_id>/send-again/", delivery_views.send_again, name="delivery-send-again"),
     path("start/", start_views.run_start, name="run-start"),
     path("start/people/", start_views.people, name="start-people"),
 ]

@@ -180,7 +180,7 @@ def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown:
     if look.tab == "events":
         return {"log": readings.log(run, look.first, shown), **_asking(run)}
     if look.tab == "deliveries":
-        return {**delivery_lists.told(run, request.actor), "here": request.get_full_path(), **_asking(run)}
+        return {**delivery_lists.told(run, request.actor), **_asking(run)}
     if look.tab == "versions":
         return {"versions": readings.versions(run, traces.spent(run, now)[0].total_seconds() * 1000), **_asking(run)}
     if look.tab == "data":

@@ -21,8 +21,8 @@ from console.roles import Role
 from releases import bundles
 from releases.models import Agent, KillSwitch, Release
 from releases.states import Scope, SwitchEffect
-from runtime.models import Run, RunEvent, Step, StepPayload, Thread
-from runtime.states import FINAL, RunStatus, StepKind, StepStatus
+from runtime.models import Delivery, Run, RunEvent, Step, StepPayload, Thread
+from runtime.states import FINAL, DeliveryStatus, RunStatus, StepKind, StepStatus
 
 PASSWORD = "correct horse battery staple"
 
@@ -156,6 +156,13 @@ def a_step(
 
 def an_event(run: Run, kind: str = "run.created", **fields: Any) -> RunEvent:
     return RunEvent.objects.create(run=run, seq=fields.pop("seq", None) or _next_seq(run), kind=kind, **fields)
+
+
+def a_delivery(run: Run, kind: str = "run.finished", **fields: Any) -> Delivery:
+    """A message about the run that was given up, with the event that it tells of."""
+    event = an_event(run, kind)
+    values = {"status": DeliveryStatus.GIVEN_UP, "attempts": 1, "next_at": None, "happened_at": event.at, **fields}
+    return Delivery.objects.create(run=run, seq=event.seq, kind=kind, **values)
 
 
 def an_approval(run: Run | None = None, **fields: Any) -> ApprovalRequest:

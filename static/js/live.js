@@ -128,6 +128,15 @@ setInterval(() => {
   if (state !== "offline") fireAll();
 }, CATCH_UP_MS);
 
+// An open dialog is somebody at work: the region around it is renewed once it is closed.
+document.body.addEventListener("htmx:confirm", (event) => {
+  const dialog = event.detail.elt.querySelector?.("dialog[open]");
+  const heard = dialog ? [...topics()].filter((topic) => listens(event.detail.elt, topic)) : [];
+  if (heard.length === 0) return;
+  event.preventDefault();
+  dialog.addEventListener("close", () => setTimeout(() => heard.forEach(fire), SETTLE_MS), { once: true });
+});
+
 document.body.addEventListener("htmx:beforeRequest", (event) => asking.add(event.detail.requestConfig.elt));
 document.body.addEventListener("htmx:afterRequest", (event) => {
   setTimeout(() => {

@@ -101,6 +101,8 @@ PAGES = {
     "runtime:run-steps": reads("runs.read", "run"),
     "runtime:step-payload": reads("runs.read", "step"),
     "runtime:run-cancel": acts("runs.cancel", "run", reason=WHY),
+    "runtime:delivery-list": reads("deliveries.read"),
+    "runtime:delivery-send-again": acts("deliveries.send", "delivery", reason=WHY),
     "runtime:run-start": both("runs.create", agent="quetzal", text="Hello", principal_id="cust-1"),
     "runtime:start-people": reads("runs.create"),
     "telemetry:overview": reads("metrics.read"),
@@ -140,6 +142,7 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
     switch = builders.a_switch(target="quetzal", scope="agent", effect="writes_off", reason="No reason given yet.")
     return {
         "approval": (builders.an_approval(run, title=f"{MARK} approval").pk,),
+        "delivery": (builders.a_delivery(run).pk,),
         "agent": (agent.slug,),
         "release": (release.pk,),
         "run": (run.pk,),
@@ -154,6 +157,7 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
 NOTHING = {
     "agent": ("nobody-here",), "step": (ids.new(), ids.new()), "approval": (ids.new(),), "release": (ids.new(),),
     "run": (ids.new(),), "switch": (ids.new(),), "token": (ids.new(),), "entry": (999_999_999,),
+    "delivery": (ids.new(),),
 }  # fmt: skip
 
 
@@ -281,9 +285,11 @@ def state() -> tuple[Any, ...]:
     """What an action could have changed."""
     from approvals.models import ApprovalRequest, Decision
     from releases.models import Agent, Release
+    from runtime.models import Delivery
     from telemetry.models import Feedback
 
     return (
+        list(Delivery.objects.values_list("pk", "status", "next_at")),
         list(ApprovalRequest.objects.values_list("pk", "status", "version", "claimed_by")),
         Decision.objects.count(),
         list(Run.objects.values_list("pk", "status", "cancel_requested_at")),
