@@ -23,14 +23,31 @@ NAMED = re.compile(
     r"(?i)\b(password|passwd|pwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret)"
     r"(\"?\s{0,3}[=:]\s{0,3}\"?)([^\s\"'&,;]{4,200})"
 )
+# Without one of these pieces in it, no expression above can match a text. Looking for them costs a few microseconds.
+PIECES = (
+    "PRIVATE KEY", "eyJ", "AKIA", "ASIA", "AIza", "sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "ghp_", "gho_", "ghu_",
+    "ghs_", "ghr_", "xox", "sth_", "\u017f", "\u212a",
+)  # fmt: skip
+WORDS = ("passw", "pwd", "secret", "api_key", "api-key", "apikey", "token", "authorization", "private", "cookie")
+WITH_PASSWORD = re.compile(r"://[^\s/@]{1,301}@")
 SECRET_NAMES = re.compile(
     r"(?i)^(password|passwd|pwd|secret|api[_-]?key|apikey|token|access[_-]?token|authorization|client[_-]?secret"
     r"|private[_-]?key|cookie|set-cookie)$"
 )
 
 
+def may_hold_secret(text: str) -> bool:
+    """Whether masking could change this text, or the value that it is the JSON of. False is certain, True is not."""
+    if any(piece in text for piece in PIECES) or ("://" in text and WITH_PASSWORD.search(text)):
+        return True
+    small = text.lower()
+    return any(word in small for word in WORDS)
+
+
 def text(value: str) -> str:
     """The text with every known shape of a credential masked."""
+    if not may_hold_secret(value):
+        return value
     for shape in SHAPES:
         value = shape.sub(MASK, value)
     return NAMED.sub(lambda m: f"{m[1]}{m[2]}{MASK}", value)

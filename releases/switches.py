@@ -1,6 +1,6 @@
 """Kill switches: engage, lift, and the SQL that lets the starting statement itself ask.
 
-A call's intent is committed by a statement that contains BLOCKING_SQL, in a transaction that holds the shared
+A call's intent is committed by a statement that contains `blocking_sql`, in a transaction that holds the shared
 side of SWITCH_LOCK; engaging takes the exclusive side. So an intent is either committed before the switch or
 sees it: no call starts after the switch's commit, and no cache stands between.
 """
@@ -29,16 +29,21 @@ PAGE = "/switches/"
 NO_REASON = "No reason given yet."
 STOPPING = (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF)
 
-# Parameters: agent slug, tool name, whether the call writes, whether a person approved it. Yields the id of a switch
-# that stops the call, or that wants a person asked about it first.
-BLOCKING_SQL = """
-    SELECT id FROM releases_killswitch
-    WHERE lifted_at IS NULL
-      AND (scope = 'everything' OR (scope = 'agent' AND target = %(agent)s) OR (scope = 'tool' AND target = %(tool)s))
-      AND (effect = 'disable_tool' OR (%(is_write)s AND (effect = 'writes_off'
-        OR (effect = 'force_review' AND NOT %(is_reviewed)s))))
-    ORDER BY effect LIMIT 1
-"""
+
+def blocking_sql(agent: str, tool: str, is_write: str, is_reviewed: str) -> str:
+    """Yields the id of a switch that stops a call, or that wants a person asked about it first.
+
+    The arguments are SQL expressions: the agent's slug, the tool's name, whether the call writes, whether a person
+    approved it. They come from our own code, never from outside.
+    """
+    return f"""
+        SELECT id FROM releases_killswitch
+        WHERE lifted_at IS NULL
+          AND (scope = 'everything' OR (scope = 'agent' AND target = {agent}) OR (scope = 'tool' AND target = {tool}))
+          AND (effect = 'disable_tool' OR ({is_write} AND (effect = 'writes_off'
+            OR (effect = 'force_review' AND NOT {is_reviewed}))))
+        ORDER BY effect LIMIT 1
+    """  # noqa: S608
 
 
 def pausing_sql(agent: str) -> str:

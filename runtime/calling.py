@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,8 +15,9 @@ from django.db import connection, transaction
 from console import redact
 from releases import switches
 from releases.bundles import ToolManifest
+from releases.policies.switching import Engaged
 from runtime import calls, journal, threads, toolbox, turns
-from runtime.journal import Finished, LeaseLost, NewStep, SwitchedOff, Write
+from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write
 from runtime.messages import Call
 from runtime.policies import gating
 from runtime.policies.folding import Entry, Finish, Judge, Recover
@@ -42,7 +44,10 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
         if void:
             return await _refuse(engine, turn, call, Refuse("approval-void", void))
 
-    verdict = gating.decide_call(await _facts(turn, call, prepared, reviewed=approval is not None))
+    facts = _facts(turn, call, prepared, await engine.switches(), reviewed=approval is not None)
+    verdict = gating.decide_call(facts)
+    if isinstance(verdict, Refuse) and verdict.switch_id:  # a switch that was lifted meanwhile refuses nothing
+        verdict = gating.decide_call(replace(facts, switches=await engine.switches(fresh=True)))
     if isinstance(verdict, Refuse):
         return await _refuse(engine, turn, call, verdict)
     assert manifest is not None and executable is not None and prepared.arguments is not None
@@ -67,7 +72,9 @@ async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
     try:
         await engine.commit(turn, again)
     except SwitchedOff as stopped:
-        await _finish(engine, turn, manifest, entry, _stopped(entry, await _switched_off(stopped)))
+        await _finish(engine, turn, manifest, _stopped(entry, await _switched_off(engine, stopped)))
+        return False
+    except CancelRequested:
         return False
     assert executable is not None
     await _perform(engine, turn, manifest, executable, entry)
@@ -79,12 +86,14 @@ def unknown(entry: Entry) -> Finished:
     return Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
 
 
-async def _facts(turn: Turn, call: Call, prepared: toolbox.Prepared, *, reviewed: bool) -> Facts:
+def _facts(
+    turn: Turn, call: Call, prepared: toolbox.Prepared, engaged: tuple[Engaged, ...], *, reviewed: bool
+) -> Facts:
     return Facts(
         tool=call.name,
         bundle=turn.bundle,
         agent=turn.agent,
-        switches=tuple(await threads.run(switches.engaged)),
+        switches=engaged,
         scopes=frozenset(turn.row["scopes"]),
         arguments=prepared.arguments,
         schema_errors=prepared.errors,
@@ -118,7 +127,7 @@ async def _refuse(engine: Shell, turn: Turn, call: Call, refusal: Refuse) -> boo
             "content": f"The call was not made. {refusal.reason}",
         },
     )
-    await engine.commit(turn, Write(steps=[step], tool_errors=1))
+    turn.hold(Write(steps=[step], tool_errors=1), must_flush=True)
     if refusal.switch_id:
         await threads.run(switches.count_blocked, UUID(refusal.switch_id))
     if refusal.ends_run:
@@ -145,7 +154,7 @@ async def _start(
         verdict=StepVerdict.ALLOWED,
         rule=verdict.rule,
         call_id=call.id,
-        idempotency_key=f"{turn.public_id}:",
+        idempotency_key=turn.next_key(),
         input={
             "call_id": call.id,
             "arguments": dict(arguments),
@@ -163,25 +172,22 @@ async def _start(
     try:
         await engine.commit(turn, write)
     except SwitchedOff:
+        await engine.switches(fresh=True)
         return False  # engaged since the verdict: the gate judges the call again, and says which and why
+    except CancelRequested:
+        return False
     entry = turn.state.entry
     assert entry is not None
     await _perform(engine, turn, manifest, executable, entry)
     return False
 
 
-def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> dict[str, Any]:
-    """What the committing statement asks the kill switches about."""
-    return {
-        "agent": turn.agent,
-        "tool": manifest.name,
-        "is_write": manifest.is_write,
-        "is_reviewed": is_reviewed,
-    }
+def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> Guard:
+    return Guard(turn.agent, manifest.name, manifest.is_write, is_reviewed)
 
 
-async def _switched_off(stopped: SwitchedOff) -> str:
-    found = {switch.id: switch for switch in await threads.run(switches.engaged)}
+async def _switched_off(engine: Shell, stopped: SwitchedOff) -> str:
+    found = {switch.id: switch for switch in await engine.switches(fresh=True)}
     switch = found.get(str(stopped.switch_id))
     return f"Kill switch: {switch.title}. {switch.reason}" if switch else "A kill switch was engaged just now."
 
@@ -217,7 +223,7 @@ async def _perform(engine: Shell, turn: Turn, manifest: ToolManifest, executable
         raise
     except Exception as broken:
         finished = _broken(manifest, entry, broken)
-    await _finish(engine, turn, manifest, entry, finished)
+    await _finish(engine, turn, manifest, finished)
 
 
 async def _call(
@@ -246,12 +252,16 @@ def _with_its_step(
         journal.commit_within(cursor, turn.lease, write)
 
 
-async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, entry: Entry, finished: Finished) -> None:
+async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, finished: Finished) -> None:
+    """Write the result. That of a read may wait for the next write: after a crash it is read again."""
     failed = finished.status != StepStatus.DONE
     # An error is read by the model like a result, and says what its author wants it to say.
     tainted = manifest.output_trust == "untrusted"
-    await engine.commit(turn, Write(finished=[finished], tool_errors=int(failed), tainted=tainted))
-    await turns.reload(engine.pool, turn)
+    write = Write(finished=[finished], tool_errors=int(failed), tainted=tainted)
+    if manifest.retry == "read" and not failed:
+        turn.hold(write)
+    else:
+        await engine.commit(turn, write)
 
 
 def _succeeded(manifest: ToolManifest, entry: Entry, value: Any) -> Finished:

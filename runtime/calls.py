@@ -106,7 +106,7 @@ def _park(turn: Turn, approval: NewStep, write: Write, kind: str, card: Mapping[
             told.append(("run.unknown_effect", {**about, "tool": request.action}))
         parked = {"until": request.due_at.isoformat(), "approval": request.public_id}
         write.events = [*told, ("run.paused" if is_held else "run.waiting", parked)]
-        journal.commit_within(cursor, turn.lease, write)
+        journal.commit_within(cursor, turn.lease, *turn.held, write)
         if turn.row["callback_url"]:
             queueing.callback_due(turn.run_id)
         _freeze_if_switched_off(request, turn)

@@ -19,19 +19,24 @@ import psycopg
 from django.db import InterfaceError, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from console import live
+from console import ids
+from releases import switches
+from releases.policies.switching import Engaged
 from runtime import calling, journal, modelling, queueing, texts, threads, turns
-from runtime.journal import LeaseLost, NewStep, Write, Written
+from runtime.committing import Committer
+from runtime.heralds import Herald
+from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
 from runtime.policies import budgeting, folding
 from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Stage, Wait
-from runtime.states import FINAL, RunStatus, StepKind, StepStatus
+from runtime.states import RunStatus, StepKind, StepStatus
 from runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
 # The database is not there for the engine's own connections, or for the verbs that go through Django.
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OperationalError, InterfaceError)
+SHOW_AFTER_S = 0.1  # a model call that takes longer lets what is held be written meanwhile
 LONGEST_SLEEP = timedelta(seconds=20)  # a longer back-off gives the run back and wakes it later
 
 
@@ -48,12 +53,19 @@ class Engine:
         self.worker_id = worker_id
         self.is_draining = is_draining
         self.tool_room = asyncio.Semaphore(threads.AT_ONCE)
-        self._announced: dict[str, float] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self.claimer = turns.Claimer(pool, worker_id)
+        self.committer = Committer(pool)
+        self.herald = Herald()
+        self._switches: tuple[Engaged, ...] | None = None
 
     async def run_turn(self, run_id: UUID) -> None:
         """Claim the run and carry it on until it finishes, parks or is given back. Not claimable: do nothing."""
-        turn = await turns.claim(self.pool, run_id, self.worker_id)
+        try:
+            turn = await self.claimer.claim(run_id)
+        except turns.Unusable as broken:
+            log.exception("%s cannot be gone on with.", ids.public("run", run_id))
+            await self.committer.write(journal.operation(broken.lease, [_failure("internal_error", str(broken))]))
+            return
         if turn is None:
             return
         self.announce(turn)
@@ -69,33 +81,49 @@ class Engine:
             await self._fail(turn, broken)
 
     async def commit(self, turn: Turn, write: Write) -> Written:
-        """Commit one durable operation, fold its new steps, and tell open pages."""
-        final = write.status in FINAL
-        written = await journal.commit(self.pool, turn.lease, write, final=final)
-        first = written.seq - len(write.steps) - len(write.finished) - len(write.events) + 1
-        turn.fold(*(journal.entry(step, first + place) for place, step in enumerate(write.steps)))
-        turn.cancel_requested = turn.cancel_requested or written.cancel_requested
+        """Commit one durable operation and what was held before it; fold its steps, and tell open pages.
+
+        Raises:
+            LeaseLost: the run is not ours any more.
+            SwitchedOff, CancelRequested: only for a guarded write, of which nothing was written.
+        """
+        await self._shown(turn)
+        operation = journal.operation(turn.lease, [*turn.held, write], drafted=turn.has_draft)
+        try:
+            written = await self.committer.write(operation)
+        except LeaseLost:
+            if write.guard is None:
+                raise
+            await self.commit(turn, Write())  # a cancelled run takes no guarded write, but everything else
+            raise CancelRequested from None
+        turn.take()
+        turn.has_draft = False
+        turn.fold(write, written.seq - write.size)
+        turn.settle(written)
         self.announce(turn, ended=write.status is not None)
         return written
 
+    async def switches(self, *, fresh: bool = False) -> tuple[Engaged, ...]:
+        """The engaged kill switches as this worker last read them.
+
+        Good enough to explain a refusal or to ask in time, never to allow: the statement that commits a call's
+        intent looks for itself. `fresh` reads again, as one does after that statement, or before a switch refuses.
+        """
+        if fresh or self._switches is None:
+            self._switches = tuple(await threads.run(switches.engaged))
+        return self._switches
+
     def announce(self, turn: Turn, *, ended: bool = False) -> None:
         """Tell open pages of the run at once, the list of runs at most once a second."""
-        topics = [f"run:{turn.public_id}"]
-        moment = time.monotonic()
-        if ended or moment - self._announced.get("runs", 0) > 1:
-            self._announced["runs"] = moment
-            topics.append("runs")
-        task = asyncio.ensure_future(_tell(topics))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self.herald.announce(f"run:{turn.public_id}", *(["runs"] if ended else []))
 
     async def settle(self) -> None:
         """Wait until everything announced has been sent; used before a loop closes."""
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.herald.settle()
 
     async def _advance(self, turn: Turn) -> None:
         if turn.state.steps == 0:
-            await self._take_input(turn)
+            _take_input(turn)
         while True:
             if turn.cancel_requested:
                 await self._cancel(turn)
@@ -118,7 +146,7 @@ class Engine:
                 command = Finish(RunStatus.FAILED, f"budget:{room.budget}", room.reason)
         match command:
             case CheckInput():
-                await texts.check_input(self, turn)
+                texts.check_input(turn)
             case CallModel():
                 return await self._call_model(turn, command)
             case Judge():
@@ -126,7 +154,7 @@ class Engine:
             case Recover():
                 return await calling.recover(self, turn, command)
             case CheckOutput():
-                await texts.check_output(self, turn, command.text)
+                texts.check_output(turn, command.text)
             case Wait():  # a decision was taken back between park and claim: nothing to do but park again
                 await self.commit(turn, Write(status=RunStatus.WAITING, events=[("run.waiting", {})]))
                 return True
@@ -135,20 +163,6 @@ class Engine:
                 return True
         return False
 
-    async def _take_input(self, turn: Turn) -> None:
-        moment = datetime.now(UTC)
-        text = str(turn.row["input_text"])
-        step = NewStep(
-            StepKind.INPUT,
-            "Message received",
-            StepStatus.DONE,
-            moment,
-            moment,
-            summary=str(turn.row["principal_label"] or turn.row["principal_id"]),
-            output={"text": text},
-        )
-        await self.commit(turn, Write(steps=[step]))
-
     async def _call_model(self, turn: Turn, command: CallModel) -> bool:
         wait = timedelta(seconds=max(0.0, turn.not_before - time.monotonic()))
         if wait > LONGEST_SLEEP:
@@ -156,11 +170,37 @@ class Engine:
             why = {"why": "the provider asked to wait", "until": wake_at.isoformat()}
             await self.commit(turn, Write(status=RunStatus.QUEUED, wake_at=wake_at, events=[("run.yielded", why)]))
             return True
-        await asyncio.sleep(wait.total_seconds())
-        failure = await modelling.call(self, turn, command)
-        if failure is not None:
+        if turn.must_flush:
+            await self._flush_taken(turn, turn.take())
+        if wait:
+            await asyncio.sleep(wait.total_seconds())
+        show = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._show, turn)
+        try:
+            write, failure = await modelling.call(self, turn, command)
+        finally:
+            show.cancel()
+        await self._shown(turn)
+        if failure is None:
+            turn.hold(write, must_flush=True)
+        else:
+            await self.commit(turn, write)
             turn.not_before = time.monotonic() + _backoff_s(command.attempt, failure.retry_after_s)
         return False
+
+    def _show(self, turn: Turn) -> None:
+        """The model takes its time: write what is held meanwhile, so that open traces show it."""
+        if turn.held:
+            turn.flushing = asyncio.create_task(self._flush_taken(turn, turn.take()))
+
+    async def _flush_taken(self, turn: Turn, taken: list[Write]) -> None:
+        operation = journal.operation(turn.lease, taken, drafted=False)
+        turn.settle(await self.committer.write(operation))
+        self.announce(turn)
+
+    async def _shown(self, turn: Turn) -> None:
+        flushing, turn.flushing = turn.flushing, None
+        if flushing is not None:
+            await flushing
 
     async def finish(self, turn: Turn, end: Finish) -> None:
         """Write the last step and the final status, then let the outside know."""
@@ -221,7 +261,11 @@ class Engine:
             await self._give_back_when_possible(turn)
 
     async def _give_back_when_possible(self, turn: Turn) -> None:
-        """Return the run to the queue once the database answers again; until then this worker still holds it."""
+        """Return the run to the queue once the database answers again; until then this worker still holds it.
+
+        What was held is dropped: whether the write that failed has happened is not known, and the next claim reads it.
+        """
+        turn.held.clear()
         for attempt in range(60):
             await asyncio.sleep(min(5, 0.2 * 2**attempt))
             try:
@@ -250,8 +294,27 @@ def _backoff_s(attempt: int, asked: float | None) -> float:
     return float(min(60, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
 
 
-async def _tell(topics: list[str]) -> None:
-    try:
-        await live.publish(*topics)
-    except Exception as lost:
-        log.debug("Pages were not told: %s", lost)
+def _take_input(turn: Turn) -> None:
+    moment = datetime.now(UTC)
+    step = NewStep(
+        StepKind.INPUT,
+        "Message received",
+        StepStatus.DONE,
+        moment,
+        moment,
+        summary=str(turn.row["principal_label"] or turn.row["principal_id"]),
+        output={"text": str(turn.row["input_text"])},
+    )
+    turn.hold(Write(steps=[step]))
+
+
+def _failure(cause: str, detail: str) -> Write:
+    """The end of a run whose journal cannot be read."""
+    moment = datetime.now(UTC)
+    output = {"status": RunStatus.FAILED, "cause": cause, "detail": detail, "text": ""}
+    step = NewStep(
+        StepKind.ANSWER, _END_NAMES[RunStatus.FAILED], StepStatus.FAILED, moment, moment, summary=detail, error=cause,
+        output=output,
+    )  # fmt: skip
+    event = ("run.finished", {"status": RunStatus.FAILED, "cause": cause})
+    return Write(steps=[step], status=RunStatus.FAILED, cause=cause, cause_detail=detail, events=[event])

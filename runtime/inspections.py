@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from django.db.models import Subquery
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
 from console import ids, words
-from runtime import labels
+from runtime import labels, messages
 from runtime.labels import Badge
 from runtime.models import Run, Step
+from runtime.policies import folding
 from runtime.states import StepKind, StepStatus, StepVerdict
 from runtime.traces import Shown
+
+Describe = Callable[["Inspection", Mapping[str, Any], Mapping[str, Any]], None]
 
 ALLOWED_BY = {"default": "No rule stood in the way", "approved": "The approval of a person"}
 OPEN_QUESTION = "A person is asked. The run is parked and holds no worker."
@@ -98,13 +104,30 @@ def build(run: Run, step: Step, part: str, shown: Shown) -> Inspection:
     if part == "summary":
         _summary(found, run, given, result, shown)
     elif part == "input":
-        found.messages = [message(one) for one in given.get("messages", [])] if step.kind == StepKind.MODEL else ()
+        if step.kind == StepKind.MODEL:
+            found.messages = [message(one) for one in shown(given.get("messages") or _told(step))]
         found.value = {key: item for key, item in given.items() if key != "messages"} if found.messages else given
     elif part == "output":
         found.value = result
     else:
         found.value = _raw(step, given, result, shown)
     return found
+
+
+def _told(step: Step) -> list[dict[str, Any]]:
+    """The messages that were new to a model call: what the steps since the model's last reply have brought."""
+    earlier = step.run.steps.filter(seq__lt=step.seq)
+    replies = earlier.filter(kind=StepKind.MODEL, status=StepStatus.DONE).order_by("-seq")
+    since = earlier.filter(seq__gte=Coalesce(Subquery(replies.values("seq")[:1]), 0)).select_related("payload")
+    state = folding.fold(folding.begin(), [_entry(one) for one in since.order_by("seq") if hasattr(one, "payload")])
+    return [messages.to_json(told) for told in state.messages]
+
+
+def _entry(step: Step) -> folding.Entry:
+    return folding.Entry(
+        step.seq, StepKind(step.kind), step.name, StepStatus(step.status), str(step.pk), step.verdict, step.rule,
+        call_id=step.call_id, input=step.payload.input, output=step.payload.output,
+    )  # fmt: skip
 
 
 def message(stored: Mapping[str, Any]) -> Message:
@@ -136,9 +159,9 @@ def passages(result: Mapping[str, Any], answer: str, step: str = "") -> list[Pas
 
 def _summary(found: Inspection, run: Run, given: Mapping[str, Any], result: Mapping[str, Any], shown: Shown) -> None:
     step = found.step
-    describe = {
+    describe: dict[StepKind, Describe] = {
         StepKind.INPUT: _input,
-        StepKind.MODEL: _model,
+        StepKind.MODEL: partial(_model, run),
         StepKind.TOOL: _tool,
         StepKind.RETRIEVAL: _retrieval,
         StepKind.GUARDRAIL: _guardrail,
@@ -162,7 +185,7 @@ def _input(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any
     found.quote = str(result.get("text", ""))
 
 
-def _model(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+def _model(run: Run, found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     step, calls = found.step, result.get("calls") or []
     if step.status == StepStatus.FAILED:
         again = "It will be tried again." if result.get("retry") else "Trying again would not help."
@@ -176,6 +199,9 @@ def _model(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any
     else:
         found.sentence = "The model answered with text."
         found.quote = str(result.get("text", ""))
+    spec = (run.release.content.get("fallback_model") if given.get("fallback") else None) or run.release.content[
+        "model"
+    ]
     cached = f", {words.number(step.cached_tokens)} of them cached" if step.cached_tokens else ""
     basis = {"exact": "exact price", "estimated": "estimated price", "unpriced": "no price known"}
     found.facts = [
@@ -185,8 +211,8 @@ def _model(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any
         Fact("Tokens out", words.number(step.output_tokens), "num"),
         Fact("Cost", f"{words.money(step.cost_usd)}, {basis.get(step.cost_basis, 'no price known')}", "num"),
         *_present("Stop reason", result.get("stop_reason"), "mono"),
-        *(Fact(name.replace("_", " ").capitalize(), str(value), "mono") for name, value in _parameters(given)),
-        *_present("Tools offered", len(given.get("tools") or []) or None, "num"),
+        *(Fact(name.replace("_", " ").capitalize(), str(value), "mono") for name, value in _parameters(spec)),
+        *_present("Tools offered", len(release["tools"]) or None, "num"),
         *_present("Earlier messages", given.get("earlier_messages"), "num"),
     ]
 
@@ -196,8 +222,8 @@ def _provider(provider: str, is_fallback: bool) -> str:
     return f"{label}, fallback" if is_fallback else label
 
 
-def _parameters(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    found = given.get("parameters")
+def _parameters(spec: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    found = spec.get("parameters")
     return list(found.items())[:8] if isinstance(found, dict) else []
 
 

@@ -1,26 +1,27 @@
-"""The journal of a run: one fenced statement per durable operation.
+"""The journal of a run: what its worker writes, as one fenced statement per durable operation.
 
 Every write about a run by its worker is one UPDATE of the run, conditional on the fence it was claimed with,
-together with the steps, payloads and events that belong to it. No row updated means that the lease is lost.
+together with the steps, payloads and events that belong to it. No row updated means that the lease is lost. The
+statement takes the writes of many runs at once, so that runs in flight share commits; see `runtime.committing`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg.types.json import Jsonb
 
 from console import ids, redact
 from releases import switches
 from runtime.policies.folding import Entry
-from runtime.states import StepKind, StepStatus
+from runtime.states import FINAL, StepKind, StepStatus
 
 
 class LeaseLost(Exception):
@@ -33,6 +34,10 @@ class SwitchedOff(Exception):
     def __init__(self, switch_id: UUID) -> None:
         super().__init__(f"kill switch {switch_id}")
         self.switch_id = switch_id
+
+
+class CancelRequested(Exception):
+    """Somebody cancelled the run before the call's intent could be committed; what was held is written."""
 
 
 class Lease(NamedTuple):
@@ -65,6 +70,10 @@ class NewStep:
     input: Mapping[str, Any] = field(default_factory=dict)
     output: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.summary = redact.text(self.summary)[:300]
+        self.error = self.error[:60]
+
 
 @dataclass
 class Finished:
@@ -77,6 +86,19 @@ class Finished:
     summary: str = ""
     error: str = ""
     output: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.summary = redact.text(self.summary)[:300]
+        self.error = self.error[:60]
+
+
+class Guard(NamedTuple):
+    """What the committing statement asks the kill switches about: an engaged one over it stops the write."""
+
+    agent: str
+    tool: str
+    is_write: bool
+    is_reviewed: bool
 
 
 @dataclass
@@ -98,7 +120,12 @@ class Write:
     cause_detail: str = ""
     answer: str = ""
     wake_at: datetime | None = None
-    guard: Mapping[str, Any] | None = None  # agent, tool, is_write, is_reviewed: a switch over these stops it
+    guard: Guard | None = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers of the run's `seq` it takes."""
+        return len(self.steps) + len(self.finished) + len(self.events)
 
 
 @dataclass(frozen=True)
@@ -107,182 +134,200 @@ class Written:
     cancel_requested: bool
 
 
-# Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within this write. psycopg
-# keeps parsed statements of up to 4,096 characters, so this one stays below (a test holds it).
+# Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within the write of their
+# run. psycopg keeps parsed statements of up to 4,096 characters, so this one stays below (a test holds it).
 WRITE_SQL = " ".join(
     f"""
-WITH given AS (SELECT %(status)s::varchar AS status, %(count)s::int AS count),
-blocking AS (SELECT id FROM ({switches.BLOCKING_SQL}) AS switch WHERE %(guarded)s),
+WITH op AS (
+    SELECT o.*, clock_timestamp() AS t, (SELECT id FROM
+        ({switches.blocking_sql("o.agent", "o.guarded", "o.is_write", "o.is_reviewed")}) AS s
+        WHERE o.guarded IS NOT NULL) AS blocked_by
+    FROM jsonb_to_recordset(%(ops)s) AS o (run_id uuid, fence int, count int, steps int, model_calls int,
+        tool_calls int, tool_errors int, asked int, tokens_in bigint, cached bigint, tokens_out bigint, usd numeric,
+        basis text, tools varchar[], risk text, tainted bool, status text, cause text, detail text, answer text,
+        wake_at timestamptz, is_final bool, drafted bool, agent text, guarded text, is_write bool, is_reviewed bool)
+),
 run AS (
     UPDATE runtime_run AS r SET
-        seq = seq + given.count,
-        steps_used = steps_used + %(new_steps)s,
-        model_calls = model_calls + %(model_calls)s,
-        tool_calls = tool_calls + %(tool_calls)s,
-        tool_errors = tool_errors + %(tool_errors)s,
-        approvals_asked = approvals_asked + %(approvals_asked)s,
-        input_tokens = input_tokens + %(input_tokens)s,
-        cached_tokens = cached_tokens + %(cached_tokens)s,
-        output_tokens = output_tokens + %(output_tokens)s,
-        cost_usd = cost_usd + %(cost_usd)s,
-        cost_basis = CASE WHEN 'unpriced' IN (cost_basis, %(cost_basis)s) THEN 'unpriced'
-            WHEN 'estimated' IN (cost_basis, %(cost_basis)s) THEN 'estimated' ELSE cost_basis END,
-        tools_called = CASE WHEN %(tool)s = '' OR %(tool)s = ANY (tools_called) THEN tools_called
-            ELSE array_append(tools_called, %(tool)s::varchar) END,
-        risk_level = CASE WHEN 'high' IN (risk_level, %(risk)s) THEN 'high'
-            WHEN 'medium' IN (risk_level, %(risk)s) THEN 'medium' ELSE risk_level END,
-        tainted = tainted OR %(tainted)s,
-        status = COALESCE(given.status, r.status),
-        cause = CASE WHEN given.status IS NULL THEN cause ELSE %(cause)s END,
-        cause_detail = CASE WHEN given.status IS NULL THEN cause_detail ELSE %(cause_detail)s END,
-        answer = CASE WHEN given.status IS NULL THEN answer ELSE %(answer)s END,
-        worker_id = CASE WHEN given.status IS NULL THEN worker_id END,
-        working_ms = working_ms + CASE WHEN given.status IS NULL THEN 0
-            ELSE GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - turn_started_at) * 1000)::bigint END,
-        finished_at = CASE WHEN %(is_final)s THEN clock_timestamp() END,
-        waiting_since = CASE WHEN given.status = 'waiting' THEN clock_timestamp() END,
-        queued_at = CASE WHEN given.status = 'queued' THEN clock_timestamp() ELSE queued_at END,
-        wake_at = %(wake_at)s
-    FROM given
-    WHERE id = %(run_id)s AND fence = %(fence)s AND r.status = 'running' AND NOT EXISTS (SELECT 1 FROM blocking)
-    RETURNING id, seq, seq - given.count AS base, cancel_requested_at
+        seq = seq + op.count,
+        steps_used = steps_used + op.steps,
+        model_calls = r.model_calls + op.model_calls,
+        tool_calls = r.tool_calls + op.tool_calls,
+        tool_errors = r.tool_errors + op.tool_errors,
+        approvals_asked = approvals_asked + asked,
+        input_tokens = input_tokens + tokens_in,
+        cached_tokens = cached_tokens + cached,
+        output_tokens = output_tokens + tokens_out,
+        cost_usd = cost_usd + usd,
+        cost_basis = CASE WHEN 'unpriced' IN (cost_basis, basis) THEN 'unpriced'
+            WHEN 'estimated' IN (cost_basis, basis) THEN 'estimated' ELSE cost_basis END,
+        tools_called = CASE WHEN tools <@ tools_called THEN tools_called ELSE tools_called || tools END,
+        risk_level = CASE WHEN 'high' IN (risk_level, risk) THEN 'high'
+            WHEN 'medium' IN (risk_level, risk) THEN 'medium' ELSE risk_level END,
+        tainted = r.tainted OR op.tainted,
+        status = COALESCE(op.status, r.status),
+        cause = COALESCE(op.cause, r.cause),
+        cause_detail = COALESCE(detail, cause_detail),
+        answer = COALESCE(op.answer, r.answer),
+        worker_id = CASE WHEN op.status IS NULL THEN worker_id END,
+        working_ms = working_ms + CASE WHEN op.status IS NULL THEN 0
+            ELSE GREATEST(0, EXTRACT(EPOCH FROM t - turn_started_at) * 1000)::bigint END,
+        finished_at = CASE WHEN is_final THEN t END,
+        waiting_since = CASE op.status WHEN 'waiting' THEN t END,
+        queued_at = CASE op.status WHEN 'queued' THEN t ELSE queued_at END,
+        wake_at = op.wake_at
+    FROM op
+    WHERE id = op.run_id AND r.fence = op.fence AND r.status = 'running' AND blocked_by IS NULL
+        AND (guarded IS NULL OR cancel_requested_at IS NULL)
+    RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at IS NOT NULL AS cancelled, drafted
 ),
-inserted AS (
+new AS (
     INSERT INTO runtime_step SELECT placed.*
-    FROM run, jsonb_populate_recordset(NULL::runtime_step, %(steps)s::jsonb) AS s,
-        jsonb_populate_record(s, jsonb_build_object('seq', base + s.seq, 'done_seq', base + s.done_seq,
-            'idempotency_key', CASE s.idempotency_key WHEN '' THEN '' ELSE s.idempotency_key || (base + s.seq) END)
-        ) AS placed
+    FROM jsonb_populate_recordset(NULL::runtime_step, %(steps)s) AS s
+        JOIN run USING (run_id),
+        jsonb_populate_record(s, jsonb_build_object('seq', base + s.seq, 'done_seq', base + s.done_seq)) AS placed
+    RETURNING id
 ),
 payloads AS (
     INSERT INTO runtime_steppayload (step_id, input, output)
-    SELECT p.step_id, p.input, p.output
-    FROM run, jsonb_populate_recordset(NULL::runtime_steppayload, %(payloads)s::jsonb) AS p
+    SELECT new.id, p.input::jsonb, p.output::jsonb
+    FROM unnest(%(ids)s::uuid[], %(inputs)s::text[], %(outputs)s::text[]) AS p (id, input, output) JOIN new USING (id)
 ),
-finished AS (
-    UPDATE runtime_step AS step SET status = f.status, verdict = COALESCE(NULLIF(f.verdict, ''), step.verdict),
-        summary = COALESCE(NULLIF(f.summary, ''), step.summary), error = f.error, finished_at = f.finished_at,
+done AS (
+    UPDATE runtime_step AS step SET status = f.status, verdict = COALESCE(f.verdict, step.verdict),
+        summary = COALESCE(f.summary, step.summary), error = f.error, finished_at = f.finished_at,
         done_seq = base + f.done_seq
-    FROM run, jsonb_populate_recordset(NULL::runtime_step, %(finished)s::jsonb) AS f
-    WHERE step.id = f.id AND step.run_id = run.id AND step.finished_at IS NULL
+    FROM jsonb_populate_recordset(NULL::runtime_step, %(finished)s) AS f
+        JOIN run USING (run_id)
+    WHERE step.id = f.id AND step.run_id = run.run_id AND step.finished_at IS NULL
     RETURNING step.id
 ),
-outputs AS (
-    UPDATE runtime_steppayload AS payload SET output = o.output
-    FROM finished, jsonb_populate_recordset(NULL::runtime_steppayload, %(outputs)s::jsonb) AS o
-    WHERE payload.step_id = finished.id AND o.step_id = finished.id
+results AS (
+    UPDATE runtime_steppayload AS payload SET output = p.output::jsonb
+    FROM unnest(%(done)s::uuid[], %(results)s::text[]) AS p (id, output) JOIN done USING (id)
+    WHERE payload.step_id = p.id
 ),
 events AS (
     INSERT INTO runtime_runevent (run_id, seq, kind, at, by_label, data)
-    SELECT run.id, base + e.seq, e.kind, clock_timestamp(), '', e.data
-    FROM run, jsonb_populate_recordset(NULL::runtime_runevent, %(events)s::jsonb) AS e
+    SELECT run_id, base + e.seq, e.kind, clock_timestamp(), '', e.data
+    FROM jsonb_to_recordset(%(events)s) AS e (run_id uuid, seq int, kind text, data jsonb) JOIN run USING (run_id)
 ),
-draft AS (DELETE FROM runtime_draft USING run WHERE runtime_draft.run_id = run.id AND %(new_steps)s > 0)
-SELECT run.seq, run.cancel_requested_at IS NOT NULL, (SELECT id FROM blocking)
-FROM (VALUES (1)) AS always LEFT JOIN run ON true
+draft AS (DELETE FROM runtime_draft AS d USING run WHERE drafted AND d.run_id = run.run_id)
+SELECT run_id, fence, seq, cancelled, blocked_by FROM op LEFT JOIN run USING (run_id)
 """.split()  # noqa: S608 (constants of ours only)
 )
 
+LOCK_SQL = f"SELECT pg_advisory_xact_lock_shared({switches.SWITCH_LOCK})"
 LOAD_SQL = """
-    SELECT s.seq, s.kind, s.name, s.status, s.id, s.verdict, s.rule, s.error, s.summary, s.call_id, s.idempotency_key,
-           s.attempt, s.input_tokens + s.output_tokens, s.cost_usd, p.input, p.output
+    SELECT s.run_id, s.seq, s.kind, s.name, s.status, s.id, s.verdict, s.rule, s.error, s.summary, s.call_id,
+        s.idempotency_key, s.attempt, s.input_tokens + s.output_tokens, s.cost_usd, p.input, p.output
     FROM runtime_step s JOIN runtime_steppayload p ON p.step_id = s.id
-    WHERE s.run_id = %s ORDER BY s.seq
+    WHERE s.run_id = ANY(%s::uuid[]) ORDER BY s.run_id, s.seq
 """
 
 
-def parameters(lease: Lease, write: Write, final: bool) -> dict[str, Any]:
-    """What WRITE_SQL needs. Places number the writes of this operation: steps, then finished ones, then events."""
-    new, done = len(write.steps), len(write.finished)
-    steps = [_step_row(lease, place, step) for place, step in enumerate(write.steps, start=1)]
-    finished = [_finished_row(place, step) for place, step in enumerate(write.finished, start=new + 1)]
-    events = [
-        {"seq": place, "kind": kind, "data": dict(data)}
-        for place, (kind, data) in enumerate(write.events, start=new + done + 1)
-    ]
-    guard = write.guard or {"agent": "", "tool": "", "is_write": False, "is_reviewed": False}
-    bases = {step.cost_basis for step in write.steps}
+@dataclass(frozen=True)
+class Operation:
+    """The writes of one run that are committed together, in the shape that WRITE_SQL takes."""
+
+    lease: Lease
+    is_guarded: bool
+    row: dict[str, Any]
+    steps: list[dict[str, Any]]
+    payloads: list[tuple[UUID, str, str]]
+    finished: list[dict[str, Any]]
+    results: list[tuple[UUID, str]]
+    events: list[dict[str, Any]]
+
+
+def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) -> Operation:
+    """Lay the writes out in their order; at most the last one changes the status or carries a guard."""
+    steps: list[dict[str, Any]] = []
+    payloads: list[tuple[UUID, str, str]] = []
+    finished: list[dict[str, Any]] = []
+    results: list[tuple[UUID, str]] = []
+    events: list[dict[str, Any]] = []
+    place = 0
+    for write in writes:
+        for step in write.steps:
+            place += 1
+            steps.append(_step_row(lease, place, step))
+            payloads.append((step.id, _json(step.input), _json(step.output)))
+        for done in write.finished:
+            place += 1
+            finished.append(_finished_row(lease, place, done))
+            results.append((done.id, _json(done.output)))
+        for kind, data in write.events:
+            place += 1
+            events.append({"run_id": str(lease.run_id), "seq": place, "kind": kind, "data": redact.value(dict(data))})
+    last = writes[-1]
+    return Operation(
+        lease,
+        last.guard is not None,
+        {
+            "run_id": str(lease.run_id),
+            "fence": lease.fence,
+            "count": place,
+            "drafted": drafted and bool(steps),
+            **_sums(writes),
+            **_end(last),
+        },
+        steps,
+        payloads,
+        finished,
+        results,
+        events,
+    )
+
+
+def parameters(operations: Sequence[Operation]) -> dict[str, Any]:
+    """What WRITE_SQL needs for these operations, each of another run."""
+    payloads = [payload for each in operations for payload in each.payloads]
+    results = [result for each in operations for result in each.results]
     return {
-        "run_id": lease.run_id,
-        "fence": lease.fence,
-        "guarded": write.guard is not None,
-        **guard,
-        "count": new + done + len(events),
-        "new_steps": new,
-        "model_calls": write.model_calls,
-        "tool_calls": write.tool_calls,
-        "tool_errors": write.tool_errors,
-        "approvals_asked": write.approvals_asked,
-        "input_tokens": sum(step.input_tokens for step in write.steps),
-        "cached_tokens": sum(step.cached_tokens for step in write.steps),
-        "output_tokens": sum(step.output_tokens for step in write.steps),
-        "cost_usd": sum((step.cost_usd for step in write.steps), Decimal(0)),
-        "cost_basis": next((basis for basis in ("unpriced", "estimated") if basis in bases), "exact"),
-        "tool": write.tool or guard["tool"],
-        "risk": write.risk,
-        "tainted": write.tainted,
-        "status": write.status,
-        "is_final": final,
-        "cause": write.cause,
-        "cause_detail": plain(write.cause_detail),
-        "answer": plain(write.answer),
-        "wake_at": write.wake_at,
-        "steps": _json(steps),
-        "payloads": _json([{"step_id": s.id, "input": s.input, "output": s.output} for s in write.steps]),
-        "finished": _json(finished),
-        "outputs": _json([{"step_id": step.id, "output": step.output} for step in write.finished]),
-        "events": _json(events),
+        "ops": Jsonb([each.row for each in operations], dumps=_plain_json),
+        "steps": Jsonb([row for each in operations for row in each.steps], dumps=_plain_json),
+        "ids": [payload[0] for payload in payloads],
+        "inputs": [payload[1] for payload in payloads],
+        "outputs": [payload[2] for payload in payloads],
+        "finished": Jsonb([row for each in operations for row in each.finished], dumps=_plain_json),
+        "done": [result[0] for result in results],
+        "results": [result[1] for result in results],
+        "events": Jsonb([row for each in operations for row in each.events], dumps=_plain_json),
     }
 
 
-def result(row: tuple[Any, ...] | None) -> Written:
-    """What the statement answered.
+Answer = Written | LeaseLost | SwitchedOff
+
+
+def answers(rows: Sequence[tuple[Any, ...]]) -> dict[Lease, Answer]:
+    """What the statement answered, by lease. An exception among them says that nothing of that run was written."""
+    found: dict[Lease, Answer] = {}
+    for run_id, fence, seq, cancelled, blocked_by in rows:
+        if blocked_by is not None:
+            found[Lease(run_id, fence)] = SwitchedOff(blocked_by)
+        elif seq is None:
+            found[Lease(run_id, fence)] = LeaseLost()
+        else:
+            found[Lease(run_id, fence)] = Written(seq, cancelled)
+    return found
+
+
+def commit_within(cursor: Any, lease: Lease, *writes: Write) -> Written:
+    """Write within the caller's Django transaction, for what commits together with something else.
 
     Raises:
         SwitchedOff, LeaseLost: nothing was written.
     """
-    seq, cancel_requested, switch_id = row if row is not None else (None, False, None)
-    if switch_id is not None:
-        raise SwitchedOff(switch_id)
-    if seq is None:
-        raise LeaseLost
-    return Written(seq, bool(cancel_requested))
-
-
-async def commit(pool: AsyncConnectionPool[Any], lease: Lease, write: Write, *, final: bool = False) -> Written:
-    """Write durably. A guarded write holds the shared side of the switch lock until it has committed."""
-    values = parameters(lease, write, final)
-    async with pool.connection() as connection:
-        if write.guard is None:
-            cursor = await connection.execute(WRITE_SQL, values)
-            return result(await cursor.fetchone())
-        return await _guarded(connection, values)
-
-
-async def _guarded(connection: AsyncConnection[Any], values: dict[str, Any]) -> Written:
-    async with connection.pipeline(), connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [switches.SWITCH_LOCK])
-        cursor = await connection.execute(WRITE_SQL, values)
-        row = await cursor.fetchone()
-    return result(row)
-
-
-def commit_within(cursor: Any, lease: Lease, write: Write, *, final: bool = False) -> Written:
-    """The same inside the caller's Django transaction, for effects that commit together with their step."""
-    cursor.execute(WRITE_SQL, parameters(lease, write, final))
-    return result(cursor.fetchone())
-
-
-async def load(pool: AsyncConnectionPool[Any], run_id: UUID) -> list[Entry]:
-    """The journal in order, as the fold reads it."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(LOAD_SQL, [run_id])
-        return [_entry(row) for row in await cursor.fetchall()]
+    cursor.execute(WRITE_SQL, parameters([operation(lease, writes)]))
+    answer = answers(cursor.fetchall())[lease]
+    if isinstance(answer, Written):
+        return answer
+    raise answer
 
 
 def entry(step: NewStep, seq: int) -> Entry:
     """The entry that `load` would read for a step just written at `seq`."""
-    key = f"{step.idempotency_key}{seq}" if step.idempotency_key else ""
     return Entry(
         seq=seq,
         kind=step.kind,
@@ -294,7 +339,7 @@ def entry(step: NewStep, seq: int) -> Entry:
         error=step.error,
         summary=step.summary,
         call_id=step.call_id,
-        idempotency_key=key,
+        idempotency_key=step.idempotency_key,
         attempt=step.attempt,
         tokens=step.input_tokens + step.output_tokens,
         cost_usd=step.cost_usd,
@@ -303,34 +348,75 @@ def entry(step: NewStep, seq: int) -> Entry:
     )
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    (
-        seq,
-        kind,
-        name,
-        status,
-        key,
-        verdict,
-        rule,
-        error,
-        summary,
-        call_id,
-        idempotency,
-        attempt,
-        tokens,
-        cost,
-        *data,
-    ) = row
+def finished_entry(started: Entry, done: Finished) -> Entry:
+    """The entry that `load` would read for a started step once its result is written."""
+    return replace(
+        started,
+        status=done.status,
+        verdict=done.verdict or started.verdict,
+        summary=done.summary or started.summary,
+        error=done.error,
+        output=redact.value(dict(done.output)),
+    )
+
+
+def read_entry(row: tuple[Any, ...]) -> Entry:
+    """A row of LOAD_SQL, without its run."""
+    seq, kind, name, status, key, verdict, rule, error, summary, call_id, idempotency, attempt, tokens, cost, *data = (
+        row
+    )
     return Entry(
         seq, StepKind(kind), name, StepStatus(status), str(key), verdict, rule, error, summary, call_id, idempotency,
         attempt, tokens, cost, data[0], data[1],
     )  # fmt: skip
 
 
+def _sums(writes: Sequence[Write]) -> dict[str, Any]:
+    """What the writes add to the run's counters, and the worst of their prices and risks."""
+    steps = [step for write in writes for step in write.steps]
+    bases = {step.cost_basis for step in steps}
+    risks = {write.risk for write in writes}
+    return {
+        "steps": len(steps),
+        "model_calls": sum(write.model_calls for write in writes),
+        "tool_calls": sum(write.tool_calls for write in writes),
+        "tool_errors": sum(write.tool_errors for write in writes),
+        "asked": sum(write.approvals_asked for write in writes),
+        "tokens_in": sum(step.input_tokens for step in steps),
+        "cached": sum(step.cached_tokens for step in steps),
+        "tokens_out": sum(step.output_tokens for step in steps),
+        "usd": str(sum((step.cost_usd for step in steps), Decimal(0))),
+        "basis": next((basis for basis in ("unpriced", "estimated") if basis in bases), "exact"),
+        "tools": sorted({write.tool for write in writes if write.tool}),
+        "risk": next((risk for risk in ("high", "medium") if risk in risks), ""),
+        "tainted": any(write.tainted for write in writes),
+    }
+
+
+def _end(last: Write) -> dict[str, Any]:
+    """The status that the last write sets, and the kill switches it asks."""
+    row: dict[str, Any] = {"status": last.status, "wake_at": last.wake_at and last.wake_at.isoformat()}
+    if last.status is not None:
+        row |= {
+            "cause": last.cause,
+            "detail": plain(last.cause_detail),
+            "answer": plain(last.answer),
+            "is_final": last.status in FINAL,
+        }
+    if last.guard is not None:
+        row |= {
+            "agent": last.guard.agent,
+            "guarded": last.guard.tool,
+            "is_write": last.guard.is_write,
+            "is_reviewed": last.guard.is_reviewed,
+        }
+    return row
+
+
 def _step_row(lease: Lease, place: int, step: NewStep) -> dict[str, Any]:
     return {
-        "id": step.id,
-        "run_id": lease.run_id,
+        "id": str(step.id),
+        "run_id": str(lease.run_id),
         "fence": lease.fence,
         "seq": place,
         "done_seq": place if step.finished_at else None,
@@ -339,8 +425,8 @@ def _step_row(lease: Lease, place: int, step: NewStep) -> dict[str, Any]:
         "status": step.status,
         "verdict": step.verdict,
         "rule": step.rule[:120],
-        "summary": redact.text(step.summary)[:300],
-        "error": step.error[:60],
+        "summary": step.summary,
+        "error": step.error,
         "attempt": step.attempt,
         "call_id": step.call_id[:120],
         "idempotency_key": step.idempotency_key,
@@ -354,22 +440,34 @@ def _step_row(lease: Lease, place: int, step: NewStep) -> dict[str, Any]:
     }
 
 
-def _finished_row(place: int, step: Finished) -> dict[str, Any]:
+def _finished_row(lease: Lease, place: int, step: Finished) -> dict[str, Any]:
     return {
-        "id": step.id,
+        "id": str(step.id),
+        "run_id": str(lease.run_id),
         "done_seq": place,
         "status": step.status,
-        "verdict": step.verdict,
-        "summary": redact.text(step.summary)[:300],
-        "error": step.error[:60],
+        "verdict": step.verdict or None,
+        "summary": step.summary or None,
+        "error": step.error,
         "finished_at": step.finished_at.isoformat() if step.finished_at else None,
     }
 
 
-def _json(rows: list[dict[str, Any]]) -> str:
-    """JSON for PostgreSQL: secrets masked, and neither NUL nor lone surrogates, which jsonb cannot hold."""
-    text = json.dumps(redact.value(rows), default=str, ensure_ascii=False, allow_nan=False)
-    return text.replace("\\u0000", "\ufffd").encode("utf-8", "replace").decode()
+NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _json(payload: Mapping[str, Any]) -> str:
+    """JSON of a payload, with secrets masked."""
+    text = _plain_json(payload)
+    return _plain_json(redact.value(dict(payload))) if redact.may_hold_secret(text) else text
+
+
+def _plain_json(value: Any) -> str:
+    """JSON that PostgreSQL takes: neither NUL nor lone surrogates, which jsonb cannot hold."""
+    text = json.dumps(value, default=str, ensure_ascii=False, allow_nan=False)
+    if "\\u0000" in text:
+        text = NUL.sub(lambda found: found[1] + "\ufffd", text)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def plain(text: str) -> str:

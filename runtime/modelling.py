@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Any
 
 from console import redact
 from releases.bundles import ModelSpec
-from runtime import messages, providers
+from runtime import providers
 from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply
 from runtime.policies.folding import CallModel
@@ -28,18 +27,16 @@ DRAFT_SQL = """
 """
 
 
-async def call(engine: Shell, turn: Turn, command: CallModel) -> ProviderError | None:
-    """Make one attempt. Returns the failure when there was one; it is committed as a step of its own."""
+async def call(engine: Shell, turn: Turn, command: CallModel) -> tuple[Write, ProviderError | None]:
+    """Make one attempt. Returns what to write of it, and the failure when there was one."""
     spec = turn.bundle.fallback_model if command.fallback and turn.bundle.fallback_model else turn.bundle.model
     request = _request(turn, spec)
     started = datetime.now(UTC)
     try:
         reply = await _ask(engine, turn, request)
     except ProviderError as failure:
-        await engine.commit(turn, Write(steps=[_failed(turn, spec, command, started, failure)]))
-        return failure
-    await engine.commit(turn, Write(steps=[_answered(turn, spec, command, started, reply)], model_calls=1))
-    return None
+        return Write(steps=[_failed(turn, spec, command, started, failure)]), failure
+    return Write(steps=[_answered(turn, spec, command, started, reply)], model_calls=1), None
 
 
 async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
@@ -77,7 +74,7 @@ class Draft:
         self.engine = engine
         self.turn = turn
         self.text = ""
-        self.kept_at = 0.0
+        self.kept_at = time.monotonic()
 
     async def add(self, piece: str) -> None:
         if len(self.text) >= LONGEST_TEXT:
@@ -90,6 +87,7 @@ class Draft:
         async with self.engine.pool.connection() as connection, connection.transaction():
             await connection.execute("SET LOCAL synchronous_commit TO off")
             await connection.execute(DRAFT_SQL, [self.turn.run_id, text])
+        self.turn.has_draft = True
         self.engine.announce(self.turn)
 
 
@@ -154,14 +152,10 @@ def _failed(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, 
 
 
 def _input(turn: Turn, spec: ModelSpec, command: CallModel) -> dict[str, Any]:
-    """What the call was asked with: only the messages that are new since the last answered call."""
-    return {
+    """What the call was asked with, as far as neither the release nor the steps before it say so already."""
+    given: dict[str, Any] = {
         "provider": spec.provider,
         "model": spec.name,
-        "parameters": spec.parameters,
-        "fallback": command.fallback,
-        "messages": [messages.to_json(message) for message in turn.state.messages[turn.state.sent :]],
-        "earlier_messages": turn.state.sent,
-        "tools": [tool.name for tool in turn.bundle.tools],
-        "instructions_digest": hashlib.sha256(turn.bundle.instructions.encode()).hexdigest()[:16],
+        "earlier_messages": turn.state.sent or turn.history,
     }
+    return {**given, "fallback": True} if command.fallback else given

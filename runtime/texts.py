@@ -11,23 +11,23 @@ from runtime.messages import ToolResult, UserText
 from runtime.policies import guardrails
 from runtime.policies.guardrails import Checked
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
-from runtime.turns import Shell, Turn
+from runtime.turns import Turn
 
 REFUSED_INPUT = "I cannot work on this message."
 REFUSED_OUTPUT = "I cannot give you a reliable answer to this. A colleague will look at it."
 
 
-async def check_input(engine: Shell, turn: Turn) -> None:
-    """Pass the user's message through the input guardrails; each is a step."""
-    await _check(engine, turn, "input", str(turn.row["input_text"]), REFUSED_INPUT)
+def check_input(turn: Turn) -> None:
+    """Pass the user's message through the input guardrails; each is a step, written with what follows."""
+    _check(turn, "input", str(turn.row["input_text"]), REFUSED_INPUT)
 
 
-async def check_output(engine: Shell, turn: Turn, text: str) -> None:
+def check_output(turn: Turn, text: str) -> None:
     """Pass the answer through the output guardrails, and verification where the release asks for it."""
-    await _check(engine, turn, "output", text, REFUSED_OUTPUT)
+    _check(turn, "output", text, REFUSED_OUTPUT)
 
 
-async def _check(engine: Shell, turn: Turn, on: str, text: str, instead: str) -> None:
+def _check(turn: Turn, on: str, text: str, instead: str) -> None:
     rails = list(turn.bundle.guardrails)
     if turn.bundle.verification != "none":
         check = turn.bundle.verification
@@ -41,7 +41,7 @@ async def _check(engine: Shell, turn: Turn, on: str, text: str, instead: str) ->
     if not steps:
         steps = [_nothing_configured(on, started)]
     steps[-1].output = {**steps[-1].output, "last": True}
-    await engine.commit(turn, Write(steps=steps))
+    turn.hold(Write(steps=steps))
 
 
 def _step(checked: Checked, on: str, started: datetime, instead: str) -> NewStep:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import cached_property
 from typing import Any, Protocol
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from console import ids
 from releases import switches
 from releases.bundles import Budgets, Bundle
+from releases.policies.switching import Engaged
 from runtime import journal
 from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
@@ -24,14 +28,18 @@ from runtime.policies.budgeting import Spent
 from runtime.policies.folding import Entry, Finish, State
 from runtime.tools import ToolContext
 
+log = logging.getLogger(__name__)
+
+GIVE_BACK_S = 5.0
 LONGEST_HISTORY = 40  # earlier runs of the thread that the model is told of
+MOST_TOGETHER = 200  # runs claimed by one statement
 
 CLAIM_SQL = f"""
 WITH run AS (
     UPDATE runtime_run AS run SET status = 'running', fence = run.fence + 1, worker_id = %(worker)s, seq = run.seq + 1,
         started_at = COALESCE(run.started_at, clock_timestamp()), turn_started_at = clock_timestamp(), wake_at = NULL
     FROM releases_agent AS agent
-    WHERE run.id = %(run_id)s AND run.status = 'queued' AND agent.id = run.agent_id
+    WHERE run.id = ANY(%(run_ids)s::uuid[]) AND run.status = 'queued' AND agent.id = run.agent_id
         AND (run.wake_at IS NULL OR run.wake_at <= clock_timestamp())
         AND EXISTS (SELECT 1 FROM runtime_worker AS worker
                     WHERE worker.id = %(worker)s AND worker.ended_at IS NULL AND worker.lease_until > clock_timestamp())
@@ -44,13 +52,26 @@ event AS (
         jsonb_build_object('fence', fence, 'worker', %(worker)s::text)
     FROM run
 )
-SELECT run.id, run.fence, run.thread_id, run.kind, run.input_text, run.principal_id, run.principal_label, run.scopes,
-    run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS cancel_requested, run.cancelled_by_label,
-    run.cancel_reason, run.started_by_id, run.callback_url, run.created_at, run.agent_slug, run.agent_name,
-    run.title, release.id AS release_id, release.version, release.digest, release.content,
-    release.created_by_id AS authored_by
+SELECT run.id, run.seq, run.fence, run.steps_used, run.thread_id, run.kind, run.input_text, run.principal_id,
+    run.principal_label, run.scopes, run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS
+    cancel_requested, run.cancelled_by_label, run.cancel_reason, run.started_by_id, run.callback_url, run.created_at,
+    run.agent_slug, run.agent_name, run.title, run.release_id, release.version, release.digest,
+    release.created_by_id AS authored_by,
+    EXISTS (SELECT 1 FROM runtime_run AS earlier
+            WHERE earlier.thread_id = run.thread_id AND earlier.created_at < run.created_at) AS has_history
 FROM run JOIN releases_release AS release ON release.id = run.release_id
 """  # noqa: S608 (constants of ours only)
+
+GIVE_BACK_SQL = """
+WITH run AS (
+    UPDATE runtime_run SET status = 'queued', worker_id = NULL, queued_at = clock_timestamp(), seq = seq + 1
+    WHERE id = ANY(%(run_ids)s::uuid[]) AND status = 'running' AND worker_id = %(worker)s
+    RETURNING id, seq
+)
+INSERT INTO runtime_runevent (run_id, seq, kind, at, by_label, data)
+SELECT id, seq, 'run.yielded', clock_timestamp(), '', '{"why": "database"}' FROM run
+"""
+CONTENT_SQL = "SELECT content FROM releases_release WHERE id = %s"
 
 HISTORY_SQL = """
     SELECT input_text, answer, count(*) OVER () FROM runtime_run
@@ -60,7 +81,11 @@ HISTORY_SQL = """
 
 @dataclass
 class Turn:
-    """What a worker knows of the run it holds. `state` grows with every entry it commits."""
+    """What a worker knows of the run it holds. `state` grows with every entry it writes or holds.
+
+    `held` has been folded but not committed: it goes with the next write. What may be held is what is done again
+    without harm after a crash: checks of texts, results of reads; and what the very next write completes.
+    """
 
     row: Mapping[str, Any]
     bundle: Bundle
@@ -69,15 +94,19 @@ class Turn:
     history: int
     turns_before: int
     cancel_requested: bool
+    seq: int
     clock: float = field(default_factory=time.monotonic)
     not_before: float = 0.0  # monotonic time before which the next model attempt makes no sense
-    retry_after_s: float | None = None
+    held: list[Write] = field(default_factory=list)
+    must_flush: bool = False  # something held must be durable before the next call leaves
+    flushing: asyncio.Task[None] | None = None  # held writes on their way while a model call is in flight
+    has_draft: bool = False  # text of the model call in flight was put aside for the live trace
 
-    @property
+    @cached_property
     def run_id(self) -> UUID:
         return UUID(str(self.row["id"]))
 
-    @property
+    @cached_property
     def public_id(self) -> str:
         return ids.public("run", self.run_id)
 
@@ -85,7 +114,7 @@ class Turn:
     def agent(self) -> str:
         return str(self.row["agent_slug"])
 
-    @property
+    @cached_property
     def lease(self) -> journal.Lease:
         return journal.Lease(self.run_id, int(self.row["fence"]))
 
@@ -98,7 +127,32 @@ class Turn:
         state = self.state
         return Spent(state.steps, state.tool_calls, state.tokens, state.cost_usd, self.working)
 
-    def fold(self, *entries: Entry) -> None:
+    def next_key(self) -> str:
+        """The idempotency key of the next step: the run and the step's place among its steps."""
+        return f"{self.public_id}:{self.state.steps + 1}"
+
+    def hold(self, write: Write, *, must_flush: bool = False) -> None:
+        """Fold the write now and let it go with the next commit."""
+        self.fold(write, self.seq + sum(each.size for each in self.held))
+        self.held.append(write)
+        self.must_flush = self.must_flush or must_flush
+
+    def take(self) -> list[Write]:
+        """What is held, to be written now. `seq` is behind until the answer is settled."""
+        taken, self.held, self.must_flush = self.held, [], False
+        return taken
+
+    def settle(self, answer: Written) -> None:
+        self.seq = answer.seq
+        self.cancel_requested = self.cancel_requested or answer.cancel_requested
+
+    def fold(self, write: Write, before: int) -> None:
+        """Fold steps and results of a write whose first number is `before` + 1."""
+        entries = [journal.entry(step, before + place) for place, step in enumerate(write.steps, start=1)]
+        for done in write.finished:
+            started = self.state.entry
+            if started is not None and started.id == str(done.id):
+                entries.append(journal.finished_entry(started, done))
         self.state = folding.fold(self.state, entries)
 
     def context(self, idempotency_key: str) -> ToolContext:
@@ -124,44 +178,135 @@ class Shell(Protocol):
 
     async def finish(self, turn: Turn, end: Finish) -> None: ...
 
+    async def switches(self, *, fresh: bool = False) -> tuple[Engaged, ...]: ...
+
     def announce(self, turn: Turn, *, ended: bool = False) -> None: ...
 
 
-_bundles: dict[UUID, Bundle] = {}  # releases never change, so a bundle read once stays true
+class Unusable(Exception):
+    """A run was claimed, but what it needs to go on cannot be read: it has to be failed, not tried for ever."""
+
+    def __init__(self, lease: journal.Lease, why: Exception) -> None:
+        super().__init__(f"{type(why).__name__}: {why}"[:500])
+        self.lease = lease
 
 
-async def claim(pool: AsyncConnectionPool[Any], run_id: UUID, worker_id: UUID) -> Turn | None:
-    """Take the run for this worker and load its journal. None when it is not runnable (any more)."""
-    async with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(CLAIM_SQL, {"run_id": run_id, "worker": worker_id})
-        row = await cursor.fetchone()
-    if row is None:
-        return None
-    past, turns_before = await _history(pool, row["thread_id"], row["created_at"])
-    entries = await journal.load(pool, run_id)
-    return Turn(
-        row=row,
-        bundle=_bundle(row["release_id"], row["content"]),
-        budgets=Budgets.model_validate(row["budgets"]),
-        state=folding.fold(folding.begin(past), entries),
-        history=len(past),
-        turns_before=turns_before,
-        cancel_requested=bool(row["cancel_requested"]),
-    )
+Claimed = tuple[dict[str, Any], list[Entry]]
+
+
+class Claimer:
+    """Claims runs for one worker life; claims that are asked for at the same time share statements."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], worker_id: UUID) -> None:
+        self.pool = pool
+        self.worker_id = worker_id
+        self.asked: dict[UUID, asyncio.Future[Claimed | None]] = {}
+        self.claiming: asyncio.Task[None] | None = None
+        self._bundles: dict[UUID, Bundle] = {}  # releases never change, so a bundle read once stays true
+
+    async def claim(self, run_id: UUID) -> Turn | None:
+        """Take the run for this worker and load its journal. None when it is not runnable (any more).
+
+        Raises:
+            Unusable: it is claimed, and cannot be gone on with.
+            psycopg.Error, PoolTimeout: the database went away; what was claimed is given back.
+        """
+        if run_id in self.asked:
+            return None  # the same turn was delivered twice; the first of them has it
+        future = self.asked[run_id] = asyncio.get_running_loop().create_future()
+        if self.claiming is None or self.claiming.done():
+            self.claiming = asyncio.create_task(self._claim())
+        claimed = await future
+        if claimed is None:
+            return None
+        row, entries = claimed
+        try:
+            return await self._turn(row, entries)
+        except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+            raise Unusable(journal.Lease(row["id"], row["fence"]), wrong) from wrong
+        except BaseException:
+            await give_back(self.pool, self.worker_id, [run_id])
+            raise
+
+    async def _claim(self) -> None:
+        while self.asked:
+            await asyncio.sleep(0)
+            asked = dict(list(self.asked.items())[:MOST_TOGETHER])
+            try:
+                found = await self._together(sorted(asked))
+            except Exception as broken:
+                await give_back(self.pool, self.worker_id, list(asked))
+                _answer(asked, broken)
+            else:
+                _answer(asked, found)
+            for run_id in asked:
+                del self.asked[run_id]
+
+    async def _together(self, run_ids: list[UUID]) -> dict[UUID, Claimed]:
+        async with self.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(CLAIM_SQL, {"run_ids": run_ids, "worker": self.worker_id})
+            rows = await cursor.fetchall()
+        journals = await load(self.pool, [row["id"] for row in rows if row["steps_used"]])
+        return {row["id"]: (row, journals.get(row["id"], [])) for row in rows}
+
+    async def _turn(self, row: dict[str, Any], entries: list[Entry]) -> Turn:
+        past, turns_before = await _history(self.pool, row) if row["has_history"] else ((), 0)
+        return Turn(
+            row=row,
+            bundle=await self._bundle(row["release_id"]),
+            budgets=Budgets.model_validate(row["budgets"]),
+            state=folding.fold(folding.begin(past), entries),
+            history=len(past),
+            turns_before=turns_before,
+            cancel_requested=bool(row["cancel_requested"]),
+            seq=int(row["seq"]),
+        )
+
+    async def _bundle(self, release_id: UUID) -> Bundle:
+        if release_id not in self._bundles:
+            async with self.pool.connection() as connection:
+                cursor = await connection.execute(CONTENT_SQL, [release_id])
+                row = await cursor.fetchone()
+            assert row is not None
+            self._bundles[release_id] = Bundle.model_validate(row[0])
+        return self._bundles[release_id]
+
+
+async def give_back(pool: AsyncConnectionPool[Any], worker_id: UUID, run_ids: Sequence[UUID]) -> None:
+    """Return runs that this life claimed and will not execute. Without a database the end of the life frees them."""
+    try:
+        async with pool.connection(timeout=GIVE_BACK_S) as connection:
+            await connection.execute(GIVE_BACK_SQL, {"run_ids": list(run_ids), "worker": worker_id})
+    except (psycopg.Error, PoolTimeout) as away:
+        log.warning("%d runs could not be given back: %s", len(run_ids), away)
+
+
+async def load(pool: AsyncConnectionPool[Any], run_ids: Sequence[UUID]) -> dict[UUID, list[Entry]]:
+    """The journals in order, as the fold reads them."""
+    found: dict[UUID, list[Entry]] = {run_id: [] for run_id in run_ids}
+    if found:
+        async with pool.connection() as connection:
+            cursor = await connection.execute(journal.LOAD_SQL, [list(found)])
+            for run_id, *row in await cursor.fetchall():
+                found[run_id].append(journal.read_entry(tuple(row)))
+    return found
 
 
 async def reload(pool: AsyncConnectionPool[Any], turn: Turn) -> None:
-    """Fold the journal again, after somebody else may have written a result."""
+    """Fold the journal again, after somebody else has written a result under this turn's fence."""
     past = turn.state.messages[: turn.history]
-    turn.state = folding.fold(folding.begin(past), await journal.load(pool, turn.run_id))
+    journals = await load(pool, [turn.run_id])
+    turn.state = folding.fold(folding.begin(past), journals[turn.run_id])
+    async with pool.connection() as connection:
+        cursor = await connection.execute("SELECT seq FROM runtime_run WHERE id = %s", [turn.run_id])
+        row = await cursor.fetchone()
+    turn.seq = int(row[0]) if row else turn.seq
 
 
-async def _history(
-    pool: AsyncConnectionPool[Any], thread_id: UUID, before: datetime
-) -> tuple[tuple[Message, ...], int]:
+async def _history(pool: AsyncConnectionPool[Any], row: Mapping[str, Any]) -> tuple[tuple[Message, ...], int]:
     """What the last runs of the thread said, and how many there were in all."""
     async with pool.connection() as connection:
-        cursor = await connection.execute(HISTORY_SQL, [thread_id, before, LONGEST_HISTORY])
+        cursor = await connection.execute(HISTORY_SQL, [row["thread_id"], row["created_at"], LONGEST_HISTORY])
         rows = await cursor.fetchall()
     told: list[Message] = []
     for text, answer, _ in reversed(rows):
@@ -171,7 +316,11 @@ async def _history(
     return tuple(told), rows[0][2] if rows else 0
 
 
-def _bundle(release_id: UUID, content: Mapping[str, Any]) -> Bundle:
-    if release_id not in _bundles:
-        _bundles[release_id] = Bundle.model_validate(content)
-    return _bundles[release_id]
+def _answer(asked: Mapping[UUID, asyncio.Future[Claimed | None]], found: Mapping[UUID, Claimed] | Exception) -> None:
+    for run_id, future in asked.items():
+        if future.done():
+            continue
+        if isinstance(found, Exception):
+            future.set_exception(found)
+        else:
+            future.set_result(found.get(run_id))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -63,3 +64,18 @@ def test_hostile_texts_are_scanned_in_time(text):
     redact.text(text)
 
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("secret", [*SECRETS, "password=hunter2222", "postgresql://ada:s3cret-word@db.internal/shop"])
+def test_the_quick_look_misses_no_credential_in_a_json_text(secret):
+    assert redact.may_hold_secret(json.dumps({"note": [f"see {secret}\n"]}, ensure_ascii=False))
+
+
+@pytest.mark.parametrize("name", ["Password", "api-key", "token", "set-cookie", "PRIVATE_KEY", "client_secret"])
+def test_the_quick_look_misses_no_field_with_a_secrets_name(name):
+    assert redact.value({name: "x"}) != {name: "x"}
+    assert redact.may_hold_secret(json.dumps({name: "x"}))
+
+
+def test_the_quick_look_lets_ordinary_text_pass():
+    assert not redact.may_hold_secret('{"text": "Order 10482 was sent to https://shop.example/track?id=7 on Friday."}')

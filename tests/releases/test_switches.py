@@ -46,10 +46,13 @@ def lift(switch, by=None, reason="fixed"):
     return switches.lift(switch.pk, by=by or an_actor(), reason=reason, phrase=switches.lift_phrase(switch))
 
 
+BLOCKING_SQL = switches.blocking_sql("%(agent)s", "%(tool)s", "%(is_write)s", "%(is_reviewed)s")
+
+
 def blocking(agent="shop-support", tool="issue_refund", is_write=True, is_reviewed=True):
     with connection.cursor() as cursor:
         cursor.execute(
-            switches.BLOCKING_SQL,
+            BLOCKING_SQL,
             {
                 "agent": agent,
                 "tool": tool,
@@ -301,7 +304,7 @@ def test_no_intent_commits_after_the_switch_without_having_seen_it():
 
 
 INTENT_SQL = f"""
-    WITH blocking AS ({switches.BLOCKING_SQL})
+    WITH blocking AS ({BLOCKING_SQL})
     INSERT INTO test_intents SELECT nextval('test_intents_id_seq') WHERE NOT EXISTS (SELECT 1 FROM blocking)
 """
 

@@ -16,6 +16,8 @@ from console.actors import system
 from releases import switches
 from releases.states import Scope, SwitchEffect
 from runtime import journal, runs, turns, worker, workers
+from runtime.committing import Committer
+from runtime.journal import Write
 from runtime.messages import Call, Reply
 from runtime.models import Run, Worker
 from runtime.states import RunStatus
@@ -348,16 +350,17 @@ def test_a_superseded_worker_can_never_write_again():
         pool = worker.open_pool(4)
         await pool.open(wait=True)
         try:
-            first = await turns.claim(pool, run.pk, (await to_thread(workers.register, "a")).pk)
+            committer = Committer(pool)
+            first = await turns.Claimer(pool, (await to_thread(workers.register, "a")).pk).claim(run.pk)
             await to_thread(Worker.objects.update, lease_until=now() - timedelta(seconds=1))
             await to_thread(workers.reconcile)
-            second = await turns.claim(pool, run.pk, (await to_thread(workers.register, "b")).pk)
+            second = await turns.Claimer(pool, (await to_thread(workers.register, "b")).pk).claim(run.pk)
             assert first is not None
             assert second is not None
             assert second.lease.fence == first.lease.fence + 1
             with pytest.raises(journal.LeaseLost):
-                await journal.commit(pool, first.lease, journal.Write(events=[("late", {})]))
-            await journal.commit(pool, second.lease, journal.Write(events=[("in.time", {})]))
+                await committer.write(journal.operation(first.lease, [Write(events=[("late", {})])]))
+            await committer.write(journal.operation(second.lease, [Write(events=[("in.time", {})])]))
         finally:
             await pool.close()
 

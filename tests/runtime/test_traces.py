@@ -215,7 +215,7 @@ def test_a_model_step_says_what_was_proposed_and_what_it_cost():
     step = a_step(
         a_run(), StepKind.MODEL, "scripted-1", input_tokens=9_611, cached_tokens=4_000, output_tokens=702,
         cost_usd=Decimal("0.042"), cost_basis="estimated",
-        input={"provider": "scripted", "model": "scripted-1", "parameters": {"temperature": 0}, "messages": []},
+        input={"provider": "scripted", "model": "scripted-1"},
         output={"text": "", "calls": [{"id": "1", "name": "issue_refund", "arguments": {"amount": "129.00"}}]},
     )  # fmt: skip
 
@@ -227,10 +227,26 @@ def test_a_model_step_says_what_was_proposed_and_what_it_cost():
     assert facts["Provider"] == "Scripted (no real model)"
     assert facts["Tokens in"] == "9,611, 4,000 of them cached"
     assert facts["Cost"] == "$0.042, estimated price"
-    assert facts["Temperature"] == "0"
+    assert facts["Temperature"] == str(step.run.release.content["model"]["parameters"]["temperature"])
 
 
-def test_the_input_of_a_model_step_reads_as_messages():
+def test_what_a_model_call_was_asked_is_rebuilt_from_the_steps_before_it():
+    run = a_run()
+    call = {"id": "1", "name": "lookup_order", "arguments": {"order_id": "7"}}
+    a_step(run, StepKind.INPUT, "Message", output={"text": "Please refund it."})
+    a_step(run, StepKind.GUARDRAIL, "length", verdict="passed", input={"on": "input"}, output={"last": True})
+    first = a_step(run, StepKind.MODEL, "m", input={"earlier_messages": 0}, output={"text": "", "calls": [call]})
+    a_step(run, StepKind.TOOL, "lookup_order", call_id="1", input={"arguments": {}}, output={"content": "it is late"})
+    second = a_step(run, StepKind.MODEL, "m", input={"earlier_messages": 1}, output={"text": "Sorry.", "calls": []})
+
+    assert [(one.who, one.text) for one in opened(first, "input").messages] == [("Customer", "Please refund it.")]
+    assert [(one.who, one.text) for one in opened(second, "input").messages] == [
+        ("Agent", ""),
+        ("lookup_order", "it is late"),
+    ]
+
+
+def test_the_input_of_an_older_model_step_reads_as_messages():
     messages = [
         {"role": "user", "text": "Please refund it."},
         {"role": "model", "text": "", "calls": [{"id": "1", "name": "lookup_order", "arguments": {}}]},

@@ -1,0 +1,131 @@
+"""Group commit: the writes of runs in flight share statements and commits.
+
+A flusher takes all that waits, after every runnable turn had its chance to add to it, and writes it in one
+statement. There is no timer: on an idle system a write goes out at once. Whatever the database refuses as a whole is
+written again run by run, so that one impossible row fails its own run only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from runtime import journal
+from runtime.journal import Answer, LeaseLost, Operation, Written
+
+log = logging.getLogger(__name__)
+
+FLUSHERS = 2
+MOST_TOGETHER = 200  # operations of one statement
+
+
+@dataclass
+class _Waiting:
+    operation: Operation
+    written: asyncio.Future[Written]
+
+    def answer(self, found: Answer | BaseException) -> None:
+        if self.written.done():  # whoever waited for it was cancelled
+            return
+        if isinstance(found, Written):
+            self.written.set_result(found)
+        else:
+            self.written.set_exception(found)
+
+
+class Committer:
+    """Writes operations for the turns of one event loop."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        self.pool = pool
+        self.waiting: list[_Waiting] = []
+        self.flushers: set[asyncio.Task[None]] = set()
+
+    async def write(self, operation: Operation) -> Written:
+        """Commit the operation, perhaps together with others. It is durable when this returns.
+
+        Raises:
+            LeaseLost, SwitchedOff: nothing of it was written.
+            psycopg.Error, PoolTimeout: the database did not take it, or went away before it could say so.
+        """
+        waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
+        self.waiting.append(waiting)
+        if len(self.flushers) < FLUSHERS:
+            flusher = asyncio.create_task(self._flush())
+            self.flushers.add(flusher)
+            flusher.add_done_callback(self.flushers.discard)
+        return await waiting.written
+
+    async def _flush(self) -> None:
+        while self.waiting:
+            await asyncio.sleep(0)
+            batch = self._take()
+            if not batch:
+                return
+            try:
+                found = await self._together([each.operation for each in batch])
+            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as away:
+                _tell(batch, away)
+            except psycopg.Error as refused:
+                await self._one_by_one(batch, refused)
+            except BaseException as broken:
+                _tell(batch, broken)
+                raise
+            else:
+                for each in batch:
+                    each.answer(found.get(each.operation.lease) or LeaseLost())
+
+    def _take(self) -> list[_Waiting]:
+        """The next operations, each of another run: the statement updates a run once."""
+        batch: list[_Waiting] = []
+        later: list[_Waiting] = []
+        runs = set()
+        for each in self.waiting:
+            if each.operation.lease.run_id in runs or len(batch) == MOST_TOGETHER:
+                later.append(each)
+            else:
+                runs.add(each.operation.lease.run_id)
+                batch.append(each)
+        self.waiting = later
+        return batch
+
+    async def _one_by_one(self, batch: Sequence[_Waiting], refused: psycopg.Error) -> None:
+        if len(batch) == 1:
+            batch[0].answer(refused)
+            return
+        log.warning("%d writes were refused together (%s); each is tried alone.", len(batch), refused)
+        for each in batch:
+            try:
+                found = await self._together([each.operation])
+                each.answer(found.get(each.operation.lease) or LeaseLost())
+            except (psycopg.Error, PoolTimeout) as alone:
+                each.answer(alone)
+
+    async def _together(self, operations: Sequence[Operation]) -> dict[journal.Lease, Answer]:
+        values = journal.parameters(operations)
+        async with self.pool.connection() as connection:
+            if any(operation.is_guarded for operation in operations):
+                return await _guarded(connection, values)
+            cursor = await connection.execute(journal.WRITE_SQL, values)
+            return journal.answers(await cursor.fetchall())
+
+
+async def _guarded(connection: AsyncConnection[Any], values: dict[str, Any]) -> dict[journal.Lease, Answer]:
+    """Hold the shared side of the switch lock from before the statement looks until after it has committed."""
+    async with connection.pipeline(), connection.transaction():
+        await connection.execute(journal.LOCK_SQL)
+        cursor = await connection.execute(journal.WRITE_SQL, values)
+        rows = await cursor.fetchall()
+    return journal.answers(rows)
+
+
+def _tell(batch: Sequence[_Waiting], error: BaseException) -> None:
+    for each in batch:
+        each.answer(error)
