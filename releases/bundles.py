@@ -101,18 +101,42 @@ class ToolManifest(Part):
 
 
 class Budgets(Part):
-    """Hard limits of one run. Time is working time: waiting for a person does not count."""
+    """Hard limits of one run. `max_seconds` is working time: waiting for a person does not count.
+
+    `deadline_seconds` counts from the run's creation, waiting included.
+    """
 
     max_steps: int = Field(default=40, gt=0, le=10_000)
+    max_model_calls: int | None = Field(
+        default=None, gt=0, le=10_000, description="Answered model calls; None: as many as steps"
+    )
     max_tool_calls: int = Field(default=20, ge=0, le=5_000)
     max_tokens: int = Field(default=200_000, gt=0)
     max_cost_usd: Decimal = Field(default=Decimal("1.00"), ge=0)
     max_seconds: int = Field(default=600, gt=0, le=86_400)
+    deadline_seconds: int | None = Field(default=None, gt=0, le=366 * 86_400)
     max_approvals: int = Field(default=5, ge=0, le=100)
     max_repeats: int = Field(
-        default=3, gt=0, le=100, description="Identical calls (tool and arguments) before the loop guard"
+        default=3, gt=0, le=100, description="Identical calls, or rounds of the same few calls, before the loop guard"
     )
     max_model_attempts: int = Field(default=4, gt=0, le=20)
+
+
+class DailyLimits(Part):
+    """What may be used in one UTC day. None: no limit."""
+
+    max_usd: Decimal | None = Field(default=None, ge=0, le=10_000_000)
+    max_tokens: int | None = Field(default=None, ge=0, le=10**15)
+    max_model_calls: int | None = Field(default=None, ge=0, le=10**12)
+    max_tool_calls: int | None = Field(default=None, ge=0, le=10**12)
+    max_runs: int | None = Field(default=None, ge=0, le=10**12)
+
+
+class Daily(Part):
+    """Budgets over all runs of a day: of the agent as a whole, and of each principal it works for."""
+
+    per_principal: DailyLimits = DailyLimits()
+    per_agent: DailyLimits = DailyLimits()
 
 
 class Concurrency(Part):
@@ -180,6 +204,7 @@ class Bundle(Part):
     tools: list[ToolManifest] = []
     write_tools_enabled: bool = True
     budgets: Budgets = Budgets()
+    daily: Daily | None = None
     concurrency: Concurrency = Concurrency()
     rules: list[Rule] = []
     guardrails: list[Guardrail] = []

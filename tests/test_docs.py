@@ -12,7 +12,10 @@ from releases import bundles
 from runtime.states import RUN_MOVES, RunStatus
 
 DOCS = settings.BASE_DIR / "docs"
-MODELS = (bundles.Bundle, bundles.ModelSpec, bundles.ToolManifest, bundles.Budgets, bundles.Rule, bundles.Guardrail)
+MODELS = (
+    bundles.Bundle, bundles.ModelSpec, bundles.ToolManifest, bundles.Budgets, bundles.Daily, bundles.DailyLimits,
+    bundles.Rule, bundles.Guardrail,
+)  # fmt: skip
 
 
 def test_every_setting_is_documented():

@@ -32,6 +32,7 @@ def changes(before: Bundle, after: Bundle) -> list[Change]:
         *_named("Rules", _by_id(before.rules), _by_id(after.rules), sentences.rule),
         *_named("Guardrails", _by_id(before.guardrails), _by_id(after.guardrails), sentences.guardrail),
         *_values("Budgets", dict(sentences.budgets(before.budgets)), dict(sentences.budgets(after.budgets))),
+        *_values("Daily budgets", dict(sentences.daily(before.daily)), dict(sentences.daily(after.daily))),
         *_values("Settings", dict(sentences.extras(before)), dict(sentences.extras(after))),
         *_values("Rolls back on", _rollback(before), _rollback(after)),
     ]

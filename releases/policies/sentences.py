@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from releases.bundles import Budgets, Bundle, Condition, Guardrail, ModelSpec, Retries, Rule, ToolManifest
+from releases.bundles import Budgets, Bundle, Condition, Daily, Guardrail, ModelSpec, Retries, Rule, ToolManifest
 
 OPERATORS = {
     "gt": "is over", "ge": "is at least", "lt": "is under", "le": "is at most", "eq": "is", "ne": "is not",
@@ -33,13 +33,22 @@ CHECKS = {
 CONSEQUENCES = {"flag": "is marked", "refuse": "is refused", "escalate": "goes to a person"}
 BUDGETS = {
     "max_steps": "steps",
+    "max_model_calls": "model calls",
     "max_tool_calls": "tool calls",
     "max_tokens": "tokens",
     "max_cost_usd": "US dollars",
     "max_seconds": "seconds of working time",
+    "deadline_seconds": "seconds until the deadline",
     "max_approvals": "approvals",
     "max_repeats": "identical calls",
     "max_model_attempts": "attempts per model call",
+}
+DAILY = {
+    "max_usd": "US dollars",
+    "max_tokens": "tokens",
+    "max_model_calls": "model calls",
+    "max_tool_calls": "tool calls",
+    "max_runs": "runs",
 }
 
 
@@ -52,7 +61,18 @@ def model(spec: ModelSpec) -> str:
 
 
 def budgets(limits: Budgets) -> list[tuple[str, str]]:
-    return [(label, value(getattr(limits, name))) for name, label in BUDGETS.items()]
+    return [(label, limit(getattr(limits, name))) for name, label in BUDGETS.items()]
+
+
+def daily(limits: Daily | None) -> list[tuple[str, str]]:
+    """Every daily limit, also where there is none, so that two releases can be set against each other."""
+    limits = limits or Daily()
+    parts = (("a day of one principal", limits.per_principal), ("a day of the agent", limits.per_agent))
+    return [(f"{label} {of}", limit(getattr(part, name))) for of, part in parts for name, label in DAILY.items()]
+
+
+def limit(most: Any) -> str:
+    return "no limit" if most is None else value(most)
 
 
 def tool(manifest: ToolManifest) -> str:

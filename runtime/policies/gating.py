@@ -115,7 +115,7 @@ def _malformed(facts: Facts) -> Refuse | None:
 
 
 def _over_budget(facts: Facts) -> Refuse | None:
-    room = budgeting.decide_budget(facts.budgets, facts.spent, for_tool_call=True)
+    room = budgeting.decide_budget(facts.budgets, facts.spent, budgeting.A_TOOL_CALL)
     if isinstance(room, Exhausted):
         return Refuse(f"budget:{room.budget}", room.reason, ends_run=True)
     if facts.repeats >= facts.budgets.max_repeats:
