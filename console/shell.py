@@ -9,7 +9,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
@@ -20,6 +20,7 @@ from console import problems
 from console.actors import ANONYMOUS, Actor
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 GROUPS = ("Work", "Observe", "Ship", "Control", "Try")
 
@@ -153,6 +154,18 @@ def _url(url_name: str) -> str:
         return ""
 
 
+_SHARED = "shared_by_fragments"
+
+
+def once(request: HttpRequest, key: str, make: Callable[[], T]) -> T:
+    """What several fragments of one page show, made for the first of them. A fragment asked for alone makes its own."""
+    known: dict[str, Any] = request.__dict__.setdefault(_SHARED, {})
+    if key not in known:
+        known[key] = make()
+    found: T = known[key]
+    return found
+
+
 def fragment(request: HttpRequest, url_name: str) -> SafeString:
     """What a fragment URL answers for this person, rendered in place.
 
@@ -162,6 +175,7 @@ def fragment(request: HttpRequest, url_name: str) -> SafeString:
     url = _url(url_name)
     if not url:
         return SafeString("")
+    request.__dict__.setdefault(_SHARED, {})
     inner = copy.copy(request)
     inner.method, inner.path, inner.path_info, inner.GET = "GET", url, url, QueryDict()
     try:

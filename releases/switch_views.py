@@ -9,7 +9,7 @@ from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from console import paging, problems
+from console import paging, problems, shell
 from console.access import Request, requires
 from releases import acknowledgements, controls, forms, switches
 from releases.models import KillSwitch
@@ -65,16 +65,21 @@ def switch_explain(request: Request, switch_id: UUID) -> HttpResponseBase:
     return redirect("releases:switch-list")
 
 
+def _engaged(request: Request) -> list[KillSwitch]:
+    """Read once for a page, where a counter and a banner both show them."""
+    return shell.once(request, "switches", lambda: list(KillSwitch.objects.engaged()))
+
+
 @require_GET
 @requires("switches.read")
 def switch_count(request: Request) -> HttpResponse:
-    return render(request, "releases/_switch_count.html", {"engaged": KillSwitch.objects.engaged().count()})
+    return render(request, "releases/_switch_count.html", {"engaged": len(_engaged(request))})
 
 
 @require_GET
 @requires("switches.read")
 def switch_strip(request: Request) -> HttpResponse:
-    engaged = list(KillSwitch.objects.engaged())
+    engaged = _engaged(request)
     shows_reason = len(engaged) == 1 and engaged[0].reason != switches.NO_REASON
     is_sentence = shows_reason and engaged[0].reason.endswith((".", "!", "?"))
     return render(

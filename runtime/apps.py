@@ -39,6 +39,8 @@ class RuntimeConfig(AppConfig):
         roles.declare("runs.create", starters, "start runs")
         roles.declare("runs.cancel", starters, "cancel runs")
         roles.declare("runs.pause", starters, "pause and resume runs")
+        roles.declare("breakers.read", EVERYONE, "see circuit breakers")
+        roles.declare("breakers.set", {Role.OPERATOR, Role.ADMIN}, "hold circuit breakers open and close them")
         roles.declare("runs.personal", starters, "see personal data in runs")
         watchers = {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR}
         roles.declare("deliveries.read", watchers, "see what callers were told")
@@ -47,6 +49,8 @@ class RuntimeConfig(AppConfig):
         shell.register_search(palette.find)
         live.topic("runs", lambda actor, _: actor.may("runs.read"))
         live.topic("run", runs.may_listen)
+        live.topic("breakers", lambda actor, _: actor.may("breakers.read"))
+        shell.strip("runtime:breaker-strip", "breakers")
         live.topic("deliveries", lambda actor, _: actor.may("deliveries.read"))
         live.topic("health", lambda actor, _: actor.may("health.read"))
         acknowledgements.register(workers.acknowledged)
@@ -63,6 +67,17 @@ class RuntimeConfig(AppConfig):
                 url_name="runtime:run-list",
                 icon="activity",
                 permission="runs.read",
+            ),
+        )
+        shell.register(
+            "Control",
+            shell.NavItem(
+                key="breakers",
+                letter="b",
+                label="Circuit breakers",
+                url_name="runtime:breaker-list",
+                icon="unplug",
+                permission="breakers.read",
             ),
         )
         shell.register(

@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from console import ids
-from runtime import delivery_views, start_views, views
+from runtime import breaker_views, delivery_views, start_views, views
 
 register_converter(ids.converter("run"), "run")
 register_converter(ids.converter("stp"), "stp")
@@ -17,6 +17,10 @@ urlpatterns = [
     path("runs/<run:run_id>/cancel/", views.run_cancel, name="run-cancel"),
     path("deliveries/", delivery_views.delivery_list, name="delivery-list"),
     path("deliveries/<dlv:delivery_id>/send-again/", delivery_views.send_again, name="delivery-send-again"),
+    path("breakers/", breaker_views.breaker_list, name="breaker-list"),
+    path("breakers/strip/", breaker_views.breaker_strip, name="breaker-strip"),
+    path("breakers/hold/", breaker_views.breaker_hold, name="breaker-hold"),
+    path("breakers/close/", breaker_views.breaker_close, name="breaker-close"),
     path("start/", start_views.run_start, name="run-start"),
     path("start/people/", start_views.people, name="start-people"),
 ]

@@ -21,8 +21,8 @@ from console.roles import Role
 from releases import bundles
 from releases.models import Agent, KillSwitch, Release
 from releases.states import Scope, SwitchEffect
-from runtime.models import Delivery, Run, RunEvent, Step, StepPayload, Thread
-from runtime.states import FINAL, DeliveryStatus, RunStatus, StepKind, StepStatus
+from runtime.models import Breaker, Delivery, Run, RunEvent, Step, StepPayload, Thread
+from runtime.states import FINAL, BreakerKind, BreakerState, DeliveryStatus, RunStatus, StepKind, StepStatus
 
 PASSWORD = "correct horse battery staple"
 
@@ -195,6 +195,14 @@ def an_approval(run: Run | None = None, **fields: Any) -> ApprovalRequest:
         **fields,
     }
     return ApprovalRequest.objects.create(**values)
+
+
+def a_breaker(name: str = "issue_refund", state: BreakerState = BreakerState.OPEN, **fields: Any) -> Breaker:
+    """An open breaker of a tool; its time is over in a minute."""
+    moment = now()
+    waits = {"opened_at": moment, "open_until": moment + timedelta(minutes=1)} if state != BreakerState.CLOSED else {}
+    values = {"kind": BreakerKind.TOOL, "failures": 5, "calls": 5, "openings": 1, "last_error": "timeout", **waits}
+    return Breaker.objects.create(name=name, state=state, **{**values, **fields})
 
 
 def a_decision(request: ApprovalRequest, verdict: Verdict = Verdict.APPROVE, **fields: Any) -> Decision:

@@ -23,7 +23,7 @@ from console import ids, roles
 from console.models import ApiToken, AuditEntry
 from console.roles import Role
 from releases.models import KillSwitch
-from runtime.models import Run
+from runtime.models import Breaker, Run
 from tests import builders
 
 pytestmark = pytest.mark.django_db
@@ -103,6 +103,10 @@ PAGES = {
     "runtime:run-cancel": acts("runs.cancel", "run", reason=WHY),
     "runtime:delivery-list": reads("deliveries.read"),
     "runtime:delivery-send-again": acts("deliveries.send", "delivery", reason=WHY),
+    "runtime:breaker-list": reads("breakers.read"),
+    "runtime:breaker-strip": reads("breakers.read"),
+    "runtime:breaker-hold": acts("breakers.set", kind="tool", name="issue_refund", reason=WHY),
+    "runtime:breaker-close": acts("breakers.set", kind="tool", name="quetzal_tool", reason=WHY),
     "runtime:run-start": both("runs.create", agent="quetzal", text="Hello", principal_id="cust-1"),
     "runtime:start-people": reads("runs.create"),
     "telemetry:overview": reads("metrics.read"),
@@ -139,6 +143,7 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
     from console.actors import system
 
     audit.record(system("test"), "token.create", token, reason=MARK)
+    builders.a_breaker("quetzal_tool", last_error=MARK)
     switch = builders.a_switch(target="quetzal", scope="agent", effect="writes_off", reason="No reason given yet.")
     return {
         "approval": (builders.an_approval(run, title=f"{MARK} approval").pk,),
@@ -297,5 +302,6 @@ def state() -> tuple[Any, ...]:
         Release.objects.count(),
         list(KillSwitch.objects.values_list("pk", "lifted_at", "reason")),
         list(ApiToken.objects.values_list("pk", "revoked_at")),
+        list(Breaker.objects.values_list("name", "state")),
         Feedback.objects.count(),
     )
