@@ -199,9 +199,8 @@ def _model(run: Run, found: Inspection, given: Mapping[str, Any], result: Mappin
     else:
         found.sentence = "The model answered with text."
         found.quote = str(result.get("text", ""))
-    spec = (run.release.content.get("fallback_model") if given.get("fallback") else None) or run.release.content[
-        "model"
-    ]
+    release = run.release.content
+    spec = (release.get("fallback_model") if given.get("fallback") else None) or release["model"]
     cached = f", {words.number(step.cached_tokens)} of them cached" if step.cached_tokens else ""
     basis = {"exact": "exact price", "estimated": "estimated price", "unpriced": "no price known"}
     found.facts = [
