@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -226,6 +227,12 @@ class Bundle(Part):
         if unknown:
             raise ValueError(f"rules name tools that the release does not have: {', '.join(unknown)}")
         return self
+
+    @cached_property
+    def characters(self) -> int:
+        """What a model reads in every call besides the conversation: instructions and the schemas of the tools."""
+        schemas = (len(tool.name) + len(tool.description) + len(canonical(tool.parameters)) for tool in self.tools)
+        return len(self.instructions) + sum(schemas)
 
     @property
     def toolset(self) -> dict[str, ToolManifest]:

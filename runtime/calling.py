@@ -16,10 +16,11 @@ from console import redact
 from releases import switches
 from releases.bundles import ToolManifest
 from releases.policies.switching import Engaged
-from runtime import calls, journal, threads, toolbox, turns
+from runtime import calls, journal, spending, threads, toolbox, turns
 from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write
 from runtime.messages import Call
-from runtime.policies import gating
+from runtime.policies import gating, looping
+from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import Entry, Finish, Judge, Recover
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
@@ -101,6 +102,9 @@ def _facts(
         spent=turn.spent(),
         budgets=turn.budgets,
         repeats=turn.state.repeats.get(toolbox.fingerprint(call.name, prepared.arguments), 0),
+        loop=looping.decide_loop(
+            turn.state.made, toolbox.likeness(call.name, prepared.arguments), most=turn.budgets.max_repeats
+        ),
         approvals=turn.state.approvals,
         reviewed=reviewed,
     )
@@ -146,11 +150,15 @@ async def _start(
     verdict: Allow,
 ) -> bool:
     """Commit the intent, in the statement that asks the kill switches, and only then make the call."""
+    held = await spending.hold_tool_call(engine, turn)
+    if isinstance(held, Exhausted):
+        return await _refuse(engine, turn, call, Refuse(f"budget:{held.budget}", held.reason, ends_run=True))
     step = NewStep(
         StepKind.RETRIEVAL if manifest.is_retrieval else StepKind.TOOL,
         call.name,
         StepStatus.STARTED,
         datetime.now(UTC),
+        id=held.step_id,
         verdict=StepVerdict.ALLOWED,
         rule=verdict.rule,
         call_id=call.id,
@@ -159,6 +167,7 @@ async def _start(
             "call_id": call.id,
             "arguments": dict(arguments),
             "fingerprint": toolbox.fingerprint(call.name, dict(arguments)),
+            "likeness": toolbox.likeness(call.name, arguments),
             "reason": verdict.reason,
         },
     )
@@ -172,10 +181,13 @@ async def _start(
     try:
         await engine.commit(turn, write)
     except SwitchedOff:
+        await spending.settle(engine, held, None)
         await engine.switches(fresh=True)
         return False  # engaged since the verdict: the gate judges the call again, and says which and why
     except CancelRequested:
+        await spending.settle(engine, held, None)
         return False
+    await spending.settle(engine, held, step)
     entry = turn.state.entry
     assert entry is not None
     await _perform(engine, turn, manifest, executable, entry)

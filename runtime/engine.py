@@ -22,7 +22,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from console import ids
 from releases import switches
 from releases.policies.switching import Engaged
-from runtime import calling, journal, modelling, queueing, texts, threads, turns
+from runtime import calling, journal, modelling, queueing, spending, texts, threads, turns
 from runtime.committing import Committer
 from runtime.heralds import Herald
 from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
@@ -174,11 +174,16 @@ class Engine:
             await self._flush_taken(turn, turn.take())
         if wait:
             await asyncio.sleep(wait.total_seconds())
+        held = await spending.hold_model_call(self, turn, modelling.spec_for(turn, command))
+        if isinstance(held, Exhausted):
+            await self.finish(turn, Finish(RunStatus.FAILED, f"budget:{held.budget}", held.reason))
+            return True
         show = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._show, turn)
         try:
-            write, failure = await modelling.call(self, turn, command)
+            write, failure = await modelling.call(self, turn, command, held)
         finally:
             show.cancel()
+        await spending.settle(self, held, write.steps[0])
         await self._shown(turn)
         if failure is None:
             turn.hold(write, must_flush=True)

@@ -10,11 +10,13 @@ from typing import Any
 
 from console import redact
 from releases.bundles import ModelSpec
-from runtime import providers
+from runtime import providers, spending
 from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply
+from runtime.policies import budgeting
 from runtime.policies.folding import CallModel
 from runtime.providers.base import ModelRequest, ProviderError
+from runtime.spending import Held
 from runtime.states import StepKind, StepStatus
 from runtime.turns import Shell, Turn
 
@@ -27,24 +29,29 @@ DRAFT_SQL = """
 """
 
 
-async def call(engine: Shell, turn: Turn, command: CallModel) -> tuple[Write, ProviderError | None]:
+def spec_for(turn: Turn, command: CallModel) -> ModelSpec:
+    return turn.bundle.fallback_model if command.fallback and turn.bundle.fallback_model else turn.bundle.model
+
+
+async def call(engine: Shell, turn: Turn, command: CallModel, held: Held) -> tuple[Write, ProviderError | None]:
     """Make one attempt. Returns what to write of it, and the failure when there was one."""
-    spec = turn.bundle.fallback_model if command.fallback and turn.bundle.fallback_model else turn.bundle.model
+    spec = spec_for(turn, command)
     request = _request(turn, spec)
     started = datetime.now(UTC)
     try:
-        reply = await _ask(engine, turn, request)
+        reply, note = spending.charged(spec, await _ask(engine, turn, request), held)
     except ProviderError as failure:
-        return Write(steps=[_failed(turn, spec, command, started, failure)]), failure
-    return Write(steps=[_answered(turn, spec, command, started, reply)], model_calls=1), None
+        spending.charge_failure(spec, failure, held)
+        return Write(steps=[_failed(turn, spec, command, started, failure, held)]), failure
+    return Write(steps=[_answered(turn, spec, command, started, reply, held, note)], model_calls=1), None
 
 
 async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
-    """The provider's reply within its time-out and what is left of the run's working time.
+    """The provider's reply within its time-out and what is left of the run's working time and of its deadline.
 
     The provider keeps its own time-out, and then knows what a reply that broke off has cost; ours is the backstop.
     """
-    left = turn.budgets.max_seconds - turn.working.total_seconds()
+    left = budgeting.left(turn.budgets, turn.spent()).total_seconds()
     limit = max(0.1, min(request.model.timeout_s + 1, left))
     draft = Draft(engine, turn)
     try:
@@ -91,7 +98,9 @@ class Draft:
         self.engine.announce(self.turn)
 
 
-def _answered(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, reply: Reply) -> NewStep:
+def _answered(
+    turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, reply: Reply, held: Held, note: str
+) -> NewStep:
     calls = [{"id": c.id, "name": c.name, "arguments": _arguments(c)} for c in reply.calls]
     output: dict[str, Any] = {
         "text": reply.text[:LONGEST_TEXT],
@@ -102,6 +111,8 @@ def _answered(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime
     }
     if reply.opaque:
         output["opaque"] = list(reply.opaque)
+    if note:
+        output["usage_note"] = note
     names = ", ".join(call.name for call in reply.calls)
     return NewStep(
         StepKind.MODEL,
@@ -109,6 +120,7 @@ def _answered(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime
         StepStatus.DONE,
         started,
         datetime.now(UTC),
+        id=held.step_id,
         summary=f"proposes {names}" if names else " ".join(reply.text.split())[:120],
         attempt=command.attempt,
         input_tokens=reply.usage.input_tokens,
@@ -130,13 +142,16 @@ def _arguments(call: Call) -> dict[str, Any] | str:
     return call.arguments
 
 
-def _failed(turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, failure: ProviderError) -> NewStep:
+def _failed(
+    turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, failure: ProviderError, held: Held
+) -> NewStep:
     return NewStep(
         StepKind.MODEL,
         spec.name,
         StepStatus.FAILED,
         started,
         datetime.now(UTC),
+        id=held.step_id,
         summary=str(failure)[:280],
         error=failure.code,
         attempt=command.attempt,

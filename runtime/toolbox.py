@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from releases.bundles import Bundle, ToolManifest, canonical
 from runtime import tools
+from runtime.policies import looping
 from runtime.states import RunStatus
 from runtime.tools import ToolContext, Verify
 
@@ -90,6 +91,11 @@ def prepare(executable: Executable | None, raw: Mapping[str, Any] | str) -> Prep
 def fingerprint(tool: str, arguments: Mapping[str, Any] | None) -> str:
     """The same for the same call, whatever the order of its arguments."""
     return hashlib.sha256(canonical([tool, arguments]).encode()).hexdigest()[:16]
+
+
+def likeness(tool: str, arguments: Mapping[str, Any] | None) -> str:
+    """The same for calls that differ only in case, spaces or punctuation of their texts."""
+    return fingerprint(tool, looping.alike(arguments))
 
 
 def digest(tool: str, arguments: Mapping[str, Any], release_digest: str) -> str:

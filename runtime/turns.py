@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Protocol
 from uuid import UUID
@@ -53,7 +53,7 @@ event AS (
     FROM run
 )
 SELECT run.id, run.seq, run.fence, run.steps_used, run.thread_id, run.kind, run.input_text, run.principal_id,
-    run.principal_label, run.scopes, run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS
+    run.principal_label, run.scopes, run.agent_id, run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS
     cancel_requested, run.cancelled_by_label, run.cancel_reason, run.started_by_id, run.callback_url, run.created_at,
     run.agent_slug, run.agent_name, run.title, run.release_id, release.version, release.digest,
     release.created_by_id AS authored_by,
@@ -125,7 +125,15 @@ class Turn:
 
     def spent(self) -> Spent:
         state = self.state
-        return Spent(state.steps, state.tool_calls, state.tokens, state.cost_usd, self.working)
+        return Spent(
+            state.steps,
+            state.tool_calls,
+            state.tokens,
+            state.cost_usd,
+            self.working,
+            model_calls=state.model_calls,
+            elapsed=datetime.now(UTC) - self.row["created_at"],
+        )
 
     def next_key(self) -> str:
         """The idempotency key of the next step: the run and the step's place among its steps."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from runtime.messages import Call, Message, ModelReply, ToolResult, UserText
+from runtime.policies import looping
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 
 
@@ -79,6 +80,7 @@ class State:
     tokens: int = 0
     cost_usd: Decimal = Decimal(0)
     repeats: Mapping[str, int] = field(default_factory=dict)
+    made: tuple[str, ...] = ()  # likenesses of the last calls, in order
     seen: frozenset[int] = frozenset()
 
 
@@ -266,7 +268,8 @@ def _tool(state: State, entry: Entry, again: bool) -> State:
     if not again:
         fingerprint = str(entry.input.get("fingerprint", ""))
         repeats = {**state.repeats, fingerprint: state.repeats.get(fingerprint, 0) + 1}
-        state = replace(state, repeats=repeats, tool_calls=state.tool_calls + 1)
+        made = (*state.made[1 - looping.MOST_REMEMBERED :], str(entry.input.get("likeness") or fingerprint))
+        state = replace(state, repeats=repeats, made=made, tool_calls=state.tool_calls + 1)
     if entry.status in (StepStatus.STARTED, StepStatus.UNKNOWN):
         return replace(state, stage=Stage.STARTED, entry=entry)
     ends = entry.output.get("ends")

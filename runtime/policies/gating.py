@@ -16,6 +16,7 @@ from releases.policies import switching
 from releases.policies.switching import Engaged
 from runtime.policies import budgeting, conditions
 from runtime.policies.budgeting import Exhausted, Spent
+from runtime.policies.looping import Loop
 
 RISKS = ("low", "medium", "high")
 
@@ -37,6 +38,7 @@ class Facts:
     repeats: int  # identical calls made before
     approvals: int  # persons asked so far in this run
     reviewed: bool = False  # a person approved exactly this call
+    loop: Loop | None = None  # the same few calls were made again and again before
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def _over_budget(facts: Facts) -> Refuse | None:
             f"The same call was made {facts.repeats} times already; the limit is {facts.budgets.max_repeats}.",
             ends_run=True,
         )
+    if facts.loop is not None:
+        return Refuse("loop-guard", f"{facts.loop.sentence}; the limit is {facts.budgets.max_repeats}.", ends_run=True)
     return None
 
 
