@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from runtime.messages import Call, Message, ModelReply, ToolResult, UserText
+from runtime.policies import retrying
+from runtime.policies.retrying import Fallback, Policy, RetryIn
 from runtime.policies import looping
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 
@@ -66,6 +68,8 @@ class State:
     pending: tuple[Call, ...] = ()
     stage: Stage = Stage.NEW
     entry: Entry | None = None  # the approval or tool entry behind `stage`
+    approved: Entry | None = None  # a person's approval of the first unanswered call
+    retried: Entry | None = None  # its last attempt, which failed and is made again
     answer: str | None = None
     output_checked: bool = False
     ending: Ending | None = None
@@ -97,10 +101,14 @@ class CallModel:
 
 @dataclass(frozen=True)
 class Judge:
-    """Pass the call through the gate. `approval` is the entry of a person's approval, if there is one."""
+    """Pass the call through the gate. `approval` is the entry of a person's approval, if there is one.
+
+    `again` is an attempt of the call that has failed, when this is to be the next one.
+    """
 
     call: Call
     approval: Entry | None = None
+    again: Entry | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +178,13 @@ def step(state: State, entry: Entry) -> State:
             return state
 
 
-def next_step(state: State, *, max_attempts: int, has_fallback: bool) -> Command:
-    """What to do now. Budgets and kill switches are the gate's business, not the order of steps."""
+def next_step(
+    state: State, *, max_attempts: int, has_fallback: bool, on: frozenset[str] = retrying.MAY_PASS
+) -> Command:
+    """What to do now. Budgets and kill switches are the gate's business, not the order of steps.
+
+    A failed model call is made again after errors of the classes `on`.
+    """
     if not state.input_checked:
         return CheckInput()
     if state.answer is not None:
@@ -180,7 +193,7 @@ def next_step(state: State, *, max_attempts: int, has_fallback: bool) -> Command
         return _calling(state, state.pending[0])
     if state.failures == 0:
         return CallModel(attempt=1, fallback=state.on_fallback)
-    return _after_failure(state, max_attempts, has_fallback)
+    return _after_failure(state, Policy(max_attempts, on=on, has_fallback=has_fallback and not state.on_fallback))
 
 
 def _calling(state: State, call: Call) -> Command:
@@ -188,7 +201,7 @@ def _calling(state: State, call: Call) -> Command:
         return Wait()
     if state.stage == Stage.STARTED and state.entry is not None:
         return Recover(call, state.entry)
-    return Judge(call, state.entry if state.stage == Stage.APPROVED else None)
+    return Judge(call, state.entry if state.stage == Stage.APPROVED else None, state.retried)
 
 
 def _closing(state: State, text: str) -> Command:
@@ -199,13 +212,14 @@ def _closing(state: State, text: str) -> Command:
     return Finish(RunStatus.SUCCEEDED, "answered", text=text)
 
 
-def _after_failure(state: State, max_attempts: int, has_fallback: bool) -> Command:
-    permanent = state.last_failure.endswith("!")
-    if not permanent and state.failures < max_attempts:
-        return CallModel(attempt=state.failures + 1, fallback=state.on_fallback)
-    if has_fallback and not state.on_fallback:
-        return CallModel(attempt=1, fallback=True)
+def _after_failure(state: State, policy: Policy) -> Command:
     code = state.last_failure.rstrip("!")
+    error_class = retrying.classify(code, may_pass=not state.last_failure.endswith("!"))
+    match retrying.decide_retry(error_class, state.failures, policy, jitter=0):
+        case RetryIn(attempt=attempt):
+            return CallModel(attempt=attempt, fallback=state.on_fallback)
+        case Fallback():
+            return CallModel(attempt=1, fallback=True)
     if state.ending is not None:  # the agent had already handed off or declined; its last words are missing, no more
         return Finish(state.ending.status, state.ending.cause, state.ending.detail)
     return Finish(RunStatus.FAILED, f"model_{code}", f"The model did not answer after {state.failures} attempts.")
@@ -229,6 +243,8 @@ def _model(state: State, entry: Entry) -> State:
         pending=calls,
         stage=Stage.NEW,
         entry=None,
+        approved=None,
+        retried=None,
         answer=None if calls else text,
         failures=0,
         last_failure="",
@@ -260,18 +276,21 @@ def _approval(state: State, entry: Entry, again: bool) -> State:
     if entry.status == StepStatus.STARTED:
         return replace(state, stage=Stage.ASKED, entry=entry)
     if entry.verdict in (StepVerdict.APPROVED, StepVerdict.EDITED):
-        return replace(state, stage=Stage.APPROVED, entry=entry)
+        return replace(state, stage=Stage.APPROVED, entry=entry, approved=entry)
     return _answered(replace(state, last_refusal=entry), entry, is_error=True)
 
 
 def _tool(state: State, entry: Entry, again: bool) -> State:
-    if not again:
+    if not again and entry.attempt == 1:  # what is made again is the same call
         fingerprint = str(entry.input.get("fingerprint", ""))
         repeats = {**state.repeats, fingerprint: state.repeats.get(fingerprint, 0) + 1}
         made = (*state.made[1 - looping.MOST_REMEMBERED :], str(entry.input.get("likeness") or fingerprint))
         state = replace(state, repeats=repeats, made=made, tool_calls=state.tool_calls + 1)
     if entry.status in (StepStatus.STARTED, StepStatus.UNKNOWN):
         return replace(state, stage=Stage.STARTED, entry=entry)
+    if entry.output.get("again"):
+        stage = Stage.NEW if state.approved is None else Stage.APPROVED
+        return replace(state, stage=stage, entry=state.approved, retried=entry)
     ends = entry.output.get("ends")
     if ends:
         refusal = state.last_refusal
@@ -288,4 +307,12 @@ def _answered(state: State, entry: Entry, *, is_error: bool) -> State:
         str(entry.output.get("content", entry.output.get("reason", ""))),
         is_error,
     )
-    return replace(state, messages=(*state.messages, result), pending=state.pending[1:], stage=Stage.NEW, entry=None)
+    return replace(
+        state,
+        messages=(*state.messages, result),
+        pending=state.pending[1:],
+        stage=Stage.NEW,
+        entry=None,
+        approved=None,
+        retried=None,
+    )
