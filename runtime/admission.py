@@ -35,6 +35,7 @@ MOST_OF_ONE_KIND = 100  # runs with the same limits that one pass looks at
 CLAIMABLE_SQL = "run.held_for = ''"
 HOLD_WHEN_QUEUED_AGAIN_SQL = "CASE WHEN run.slots = '{}'::jsonb THEN '' ELSE 'slot' END"
 
+# Nobody marks the run before it as awaited: the sweep itself lets this one in, a second later at most.
 TIMER_SQL = """
     UPDATE runtime_run AS run SET held_for = 'thread', wait_reason = 'thread', wake_at = NULL,
         queued_at = clock_timestamp()
@@ -126,10 +127,10 @@ def advance(thread_id: UUID | None = None) -> int:
     return len(found)
 
 
-def fill(keys: Iterable[str] | None = None) -> list[UUID]:
+def fill(keys: Iterable[str] | None = None, *, claimed_here: Collection[UUID] = ()) -> list[UUID]:
     """Give free slots to the runs that have waited longest; only to those that share one of `keys`, if given.
 
-    Never called inside another transaction: the lock comes before the rows.
+    Returns the admitted runs. Workers are told of them, except of `claimed_here`: the caller claims those. Never called inside another transaction: the lock comes before the rows.
     """
     parameters = {"keys": None if keys is None else list(keys)}
     with transaction.atomic(), connection.cursor() as cursor:
@@ -143,15 +144,15 @@ def fill(keys: Iterable[str] | None = None) -> list[UUID]:
         cursor.execute(ADMIT_SQL, [admitted])
         found = cursor.fetchall()
         cursor.execute(SAY_WHY_SQL, [[one.run_id for one in waiting if one.run_id not in set(admitted)]])
-        _enqueue(found)
+        _enqueue(row for row in found if row[0] not in claimed_here)
     return [row[0] for row in found]
 
 
 def knock(run_ids: Collection[UUID]) -> list[UUID]:
-    """A worker was sent for runs that it may not claim. Admit what fits of them; returns what it may try again."""
+    """A worker was sent for runs that it could not claim. Admit what fits; returns those of them it may try again."""
     held = Run.objects.filter(pk__in=run_ids, status="queued", held_for=Hold.SLOT).values_list("slots", flat=True)
     keys = {key for slots in held for key in slots}
-    return [one for one in fill(keys) if one in run_ids] if keys else []
+    return [one for one in fill(keys, claimed_here=run_ids) if one in run_ids] if keys else []
 
 
 def sweep() -> bool:

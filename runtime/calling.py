@@ -260,20 +260,24 @@ def _with_its_step(
         cursor.execute("SELECT 1 FROM runtime_step WHERE id = %s AND finished_at IS NULL", [entry.id])
         if held is None or cursor.fetchone() is None:
             raise LeaseLost
-        write = Write(finished=[_succeeded(manifest, entry, value)], tainted=manifest.output_trust == "untrusted")
+        done = _succeeded(manifest, entry, value)
+        write = Write(finished=[done], tainted=_taints(manifest, done))
         journal.commit_within(cursor, turn.lease, write)
 
 
 async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, finished: Finished) -> None:
     """Write the result. That of a read may wait for the next write: after a crash it is read again."""
     failed = finished.status != StepStatus.DONE
-    # An error is read by the model like a result, and says what its author wants it to say.
-    tainted = manifest.output_trust == "untrusted"
-    write = Write(finished=[finished], tool_errors=int(failed), tainted=tainted)
+    write = Write(finished=[finished], tool_errors=int(failed), tainted=_taints(manifest, finished))
     if manifest.retry == "read" and not failed:
         turn.hold(write)
     else:
         await engine.commit(turn, write)
+
+
+def _taints(manifest: ToolManifest, finished: Finished) -> bool:
+    """Whether who reads this is tainted. An error is read like a result, and says what its author wants it to say."""
+    return manifest.output_trust == "untrusted" or bool(finished.output.get("tainted"))
 
 
 def _succeeded(manifest: ToolManifest, entry: Entry, value: Any) -> Finished:

@@ -18,7 +18,7 @@ from console.actors import system
 from console.states import move
 from releases import switches
 from releases.bundles import Budgets, ToolManifest
-from runtime import cards, events, interventions, journal, queueing, toolbox
+from runtime import admission, cards, events, interventions, journal, queueing, toolbox
 from runtime.journal import Finished, NewStep, Write
 from runtime.messages import Call
 from runtime.models import Run, Step, StepPayload
@@ -309,4 +309,5 @@ def _expire(run: Run, request: ApprovalRequest) -> None:
     )
     events.append(run, "run.finished", status=run.status, cause="approval_expired")
     queueing.callback_due(run.pk)
+    admission.after_end(run)
     live.announce(f"run:{run.public_id}", "runs")

@@ -22,7 +22,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from console import ids
 from releases import switches
 from releases.policies.switching import Engaged
-from runtime import calling, journal, modelling, queueing, spending, texts, threads, turns
+from runtime import admission, calling, journal, modelling, queueing, spending, texts, threads, turns
 from runtime.committing import Committer
 from runtime.heralds import Herald
 from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
@@ -79,6 +79,17 @@ class Engine:
         except Exception as broken:
             log.exception("%s broke the loop.", turn.public_id)
             await self._fail(turn, broken)
+        finally:
+            await self._let_others_in(turn)
+
+    async def _let_others_in(self, turn: Turn) -> None:
+        """The turn is over: whoever waited for its thread or its slots may start."""
+        if not (turn.is_awaited or turn.row["slots"]):
+            return
+        try:
+            await threads.run(admission.after_turn, turn.row["thread_id"], turn.row["slots"])
+        except AWAY as away:
+            log.warning("Nobody was let in after %s: %s. The next sweep does it.", turn.public_id, away)
 
     async def commit(self, turn: Turn, write: Write) -> Written:
         """Commit one durable operation and what was held before it; fold its steps, and tell open pages.
@@ -240,19 +251,16 @@ class Engine:
         unsettled = turn.state.entry if turn.state.stage == Stage.STARTED else None
         if unsettled is not None:
             await self.commit(turn, Write(finished=[calling.unknown(unsettled)]))
-        who = turn.row["cancelled_by_label"] or "somebody"
-        reason = turn.row["cancel_reason"]
-        if not turn.row["cancel_requested"]:
-            who, reason = await self._cancelled_by(turn.run_id)
-        await self.finish(turn, Finish(RunStatus.CANCELLED, "cancelled", f"{who}: {reason}"))
+        who, reason, cause = await self._cancelled_by(turn.run_id)
+        await self.finish(turn, Finish(RunStatus.CANCELLED, cause or "cancelled", f"{who or 'somebody'}: {reason}"))
 
-    async def _cancelled_by(self, run_id: UUID) -> tuple[str, str]:
+    async def _cancelled_by(self, run_id: UUID) -> tuple[str, str, str]:
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                "SELECT cancelled_by_label, cancel_reason FROM runtime_run WHERE id = %s", [run_id]
+                "SELECT cancelled_by_label, cancel_reason, cancel_cause FROM runtime_run WHERE id = %s", [run_id]
             )
             row = await cursor.fetchone()
-        return (row[0], row[1]) if row else ("somebody", "")
+        return row or ("", "", "")
 
     async def _fail(self, turn: Turn, broken: Exception) -> None:
         """An error of ours: the run is marked failed, with the evidence."""

@@ -132,6 +132,7 @@ class Write:
 class Written:
     seq: int
     cancel_requested: bool
+    is_awaited: bool = False  # a later run of the thread waits for the end of this one
 
 
 # Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within the write of their
@@ -141,7 +142,7 @@ WRITE_SQL = " ".join(
 WITH op AS (
     SELECT o.*, clock_timestamp() AS t, (SELECT id FROM
         ({switches.blocking_sql("o.agent", "o.guarded", "o.is_write", "o.is_reviewed")}) AS s
-        WHERE o.guarded IS NOT NULL) AS blocked_by
+        WHERE o.guarded IS NOT NULL) AS block
     FROM jsonb_to_recordset(%(ops)s) AS o (run_id uuid, fence int, count int, steps int, model_calls int,
         tool_calls int, tool_errors int, asked int, tokens_in bigint, cached bigint, tokens_out bigint, usd numeric,
         basis text, tools varchar[], risk text, tainted bool, status text, cause text, detail text, answer text,
@@ -177,9 +178,9 @@ run AS (
         queued_at = CASE op.status WHEN 'queued' THEN t ELSE queued_at END,
         wake_at = op.wake_at
     FROM op
-    WHERE id = op.run_id AND r.fence = op.fence AND r.status = 'running' AND blocked_by IS NULL
+    WHERE id = op.run_id AND r.fence = op.fence AND r.status = 'running' AND block IS NULL
         AND (guarded IS NULL OR cancel_requested_at IS NULL)
-    RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at IS NOT NULL AS cancelled, drafted
+    RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at IS NOT NULL AS cancelled, drafted, is_awaited
 ),
 new AS (
     INSERT INTO runtime_step SELECT placed.*
@@ -213,7 +214,7 @@ events AS (
     FROM jsonb_to_recordset(%(events)s) AS e (run_id uuid, seq int, kind text, data jsonb) JOIN run USING (run_id)
 ),
 draft AS (DELETE FROM runtime_draft AS d USING run WHERE drafted AND d.run_id = run.run_id)
-SELECT run_id, fence, seq, cancelled, blocked_by FROM op LEFT JOIN run USING (run_id)
+SELECT run_id, fence, seq, cancelled, is_awaited, block FROM op LEFT JOIN run USING (run_id)
 """.split()  # noqa: S608 (constants of ours only)
 )
 
@@ -303,13 +304,13 @@ Answer = Written | LeaseLost | SwitchedOff
 def answers(rows: Sequence[tuple[Any, ...]]) -> dict[Lease, Answer]:
     """What the statement answered, by lease. An exception among them says that nothing of that run was written."""
     found: dict[Lease, Answer] = {}
-    for run_id, fence, seq, cancelled, blocked_by in rows:
-        if blocked_by is not None:
-            found[Lease(run_id, fence)] = SwitchedOff(blocked_by)
+    for run_id, fence, seq, cancelled, is_awaited, block in rows:
+        if block is not None:
+            found[Lease(run_id, fence)] = SwitchedOff(block)
         elif seq is None:
             found[Lease(run_id, fence)] = LeaseLost()
         else:
-            found[Lease(run_id, fence)] = Written(seq, cancelled)
+            found[Lease(run_id, fence)] = Written(seq, cancelled, is_awaited)
     return found
 
 

@@ -106,8 +106,11 @@ def digest(tool: str, arguments: Mapping[str, Any], release_digest: str) -> str:
 def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, Any]:
     """The payload of a finished call: the JSON result, the text for the model, and how it ends the run, if it does.
 
-    `reason` is what the agent gave for handing off or declining.
+    `reason` is what the agent gave for handing off or declining. `tainted` is in it when the tool itself says that
+    nobody vouches for this result.
     """
+    said_tainted = isinstance(value, tools.Tainted)
+    value = value.value if isinstance(value, tools.Tainted) else value
     plain = to_jsonable_python(value, inf_nan_mode="strings", serialize_unknown=True)
     content = plain if isinstance(plain, str) else canonical(plain)
     kept: dict[str, Any] = {"result": plain}
@@ -116,6 +119,8 @@ def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, An
         content = whole[: manifest.output_cap_bytes].decode("utf-8", "ignore") + " … (cut)"
         kept = {"cut": {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}, "result": content}
     kept["content"] = content
+    if said_tainted:
+        kept["tainted"] = True
     if manifest.hands_off:
         kept["ends"], kept["detail"] = RunStatus.ESCALATED, reason or "Handed off to a person."
     if manifest.declines:

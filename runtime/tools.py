@@ -41,6 +41,13 @@ class ToolContext:
     idempotency_key: str
 
 
+@dataclass(frozen=True)
+class Tainted:
+    """A result that nobody vouches for, whatever the manifest says of the tool: it taints the run that reads it."""
+
+    value: Any
+
+
 ErrorKind = Literal["rate_limited", "timeout", "unavailable", "bad_reply", "exception", "refused"]
 
 

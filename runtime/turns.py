@@ -20,7 +20,7 @@ from console import ids
 from releases import switches
 from releases.bundles import Budgets, Bundle
 from releases.policies.switching import Engaged
-from runtime import journal
+from runtime import admission, journal, threads
 from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
 from runtime.policies import folding
@@ -37,9 +37,11 @@ MOST_TOGETHER = 200  # runs claimed by one statement
 CLAIM_SQL = f"""
 WITH run AS (
     UPDATE runtime_run AS run SET status = 'running', fence = run.fence + 1, worker_id = %(worker)s, seq = run.seq + 1,
-        started_at = COALESCE(run.started_at, clock_timestamp()), turn_started_at = clock_timestamp(), wake_at = NULL
+        started_at = COALESCE(run.started_at, clock_timestamp()), turn_started_at = clock_timestamp(), wake_at = NULL,
+        wait_reason = '', held_for = {admission.HOLD_WHEN_QUEUED_AGAIN_SQL}
     FROM releases_agent AS agent
     WHERE run.id = ANY(%(run_ids)s::uuid[]) AND run.status = 'queued' AND agent.id = run.agent_id
+        AND {admission.CLAIMABLE_SQL}
         AND (run.wake_at IS NULL OR run.wake_at <= clock_timestamp())
         AND EXISTS (SELECT 1 FROM runtime_worker AS worker
                     WHERE worker.id = %(worker)s AND worker.ended_at IS NULL AND worker.lease_until > clock_timestamp())
@@ -54,7 +56,8 @@ event AS (
 )
 SELECT run.id, run.seq, run.fence, run.steps_used, run.thread_id, run.kind, run.input_text, run.principal_id,
     run.principal_label, run.scopes, run.agent_id, run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS
-    cancel_requested, run.cancelled_by_label, run.cancel_reason, run.started_by_id, run.callback_url, run.created_at,
+    cancel_requested, run.cancelled_by_label, run.cancel_reason, run.slots, run.started_by_id, run.callback_url,
+    run.created_at,
     run.agent_slug, run.agent_name, run.title, run.release_id, release.version, release.digest,
     release.created_by_id AS authored_by,
     EXISTS (SELECT 1 FROM runtime_run AS earlier
@@ -95,6 +98,7 @@ class Turn:
     turns_before: int
     cancel_requested: bool
     seq: int
+    is_awaited: bool = False  # a later run of the thread waits for the end of this one
     clock: float = field(default_factory=time.monotonic)
     not_before: float = 0.0  # monotonic time before which the next model attempt makes no sense
     held: list[Write] = field(default_factory=list)
@@ -153,6 +157,7 @@ class Turn:
     def settle(self, answer: Written) -> None:
         self.seq = answer.seq
         self.cancel_requested = self.cancel_requested or answer.cancel_requested
+        self.is_awaited = answer.is_awaited
 
     def fold(self, write: Write, before: int) -> None:
         """Fold steps and results of a write whose first number is `before` + 1."""
@@ -251,11 +256,18 @@ class Claimer:
                 del self.asked[run_id]
 
     async def _together(self, run_ids: list[UUID]) -> dict[UUID, Claimed]:
-        async with self.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(CLAIM_SQL, {"run_ids": run_ids, "worker": self.worker_id})
-            rows = await cursor.fetchall()
+        rows = await self._claimable(run_ids)
+        if len(rows) < len(run_ids):
+            missed = set(run_ids) - {row["id"] for row in rows}
+            if admitted := await threads.run(admission.knock, missed):
+                rows += await self._claimable(admitted)
         journals = await load(self.pool, [row["id"] for row in rows if row["steps_used"]])
         return {row["id"]: (row, journals.get(row["id"], [])) for row in rows}
+
+    async def _claimable(self, run_ids: Sequence[UUID]) -> list[dict[str, Any]]:
+        async with self.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(CLAIM_SQL, {"run_ids": run_ids, "worker": self.worker_id})
+            return await cursor.fetchall()
 
     async def _turn(self, row: dict[str, Any], entries: list[Entry]) -> Turn:
         past, turns_before = await _history(self.pool, row) if row["has_history"] else ((), 0)
