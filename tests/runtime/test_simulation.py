@@ -36,6 +36,7 @@ GUARDED_BY = {
     "intent_first": {"gate"},
     "gate": {"gate"},
     "switch_in_write": {"stop"},
+    "cancel_in_write": {"stop"},
     "release_frozen": {"release"},
     "compared_at_dispatch": {"approval"},
     "wait_kept_apart": {"waiting"},

@@ -14,6 +14,8 @@ from releases.bundles import Budgets, Bundle, ToolManifest
 AGENT = "clerk"
 PAY_SCOPE = "pay:write"
 MOST_AMOUNT = 1000
+PROPOSED = ("look", "look", "note", "pay", "pay", "send", "send", "wipe", "drop_tables")
+AMOUNTS = (5, 5, 50, 200, 200, 2000, "much")
 APPROVAL_MINUTES = 1
 
 TOOLS = (
@@ -74,17 +76,6 @@ def is_forbidden(tool: str, arguments: dict[str, Any], scopes: frozenset[str]) -
     return tool == "pay" and (PAY_SCOPE not in scopes or arguments["amount"] > MOST_AMOUNT)
 
 
-def script(chance: Random) -> tuple[tuple[tuple[str, dict[str, Any]], ...], ...]:
-    """What the model will propose, reply by reply; after the last it answers. It obeys nobody."""
-    return tuple(
-        tuple((_tool(chance), _arguments(chance)) for _ in range(chance.choice((1, 1, 2))))
-        for _ in range(chance.randint(1, 4))
-    )
-
-
-def _tool(chance: Random) -> str:
-    return chance.choice(("look", "note", "pay", "pay", "send", "send", "wipe", "drop_tables"))
-
-
-def _arguments(chance: Random) -> dict[str, Any]:
-    return {"amount": chance.choice((5, 5, 50, 200, 200, 2000, "much"))}
+def proposal(chance: Random) -> list[tuple[str, dict[str, Any]]]:
+    """What the model proposes. It obeys nobody, and asked the same again it says something else."""
+    return [(chance.choice(PROPOSED), {"amount": chance.choice(AMOUNTS)}) for _ in range(chance.choice((1, 1, 2)))]

@@ -6,9 +6,9 @@ The pure core (gating, toolbox) is the product's own.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 from releases.bundles import ToolManifest
+from releases.policies.switching import Engaged
 from runtime import toolbox
 from runtime.messages import Call
 from runtime.policies import gating
@@ -17,9 +17,22 @@ from runtime.policies.gating import Ask, Facts, Refuse
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from tests.runtime.simulation import agent
 from tests.runtime.simulation.outside import SaidNo
-from tests.runtime.simulation.rows import ApprovalRow, Arguments, Finished, Guard, NewStep, Write
+from tests.runtime.simulation.rows import ApprovalRow, Arguments, Finished, Guard, Write
 from tests.runtime.simulation.store import LeaseLost, SwitchedOff
-from tests.runtime.simulation.turns import Await, Away, Late, Surroundings, Turn, commit, db, finish, reload, spent
+from tests.runtime.simulation.turns import (
+    Await,
+    Away,
+    CancelRequested,
+    Late,
+    Surroundings,
+    Turn,
+    commit,
+    db,
+    finish,
+    new_step,
+    reload,
+    spent,
+)
 from tests.runtime.simulation.witness import Sent
 
 
@@ -32,14 +45,17 @@ def judge(at: Surroundings, turn: Turn, command: Judge) -> Generator[str, None, 
         digest = agent.DIGESTS[turn.row.release]
         void = yield from db(at, lambda: at.store.why_void(turn.row.id, approval, call.name, arguments, digest))
         if void:
-            yield from refuse(at, turn, call, Refuse("approval-void", void))
+            refuse(at, turn, call, Refuse("approval-void", void))
             return False
-    switches = yield from db(at, at.store.engaged)
+    known = yield from switches(at)
     verdict: gating.Verdict = gating.Allow()
     if at.mechanisms.gate or manifest is None or arguments is None:
-        verdict = gating.decide_call(facts(at, turn, call, arguments, switches, reviewed=approval is not None))
+        verdict = gating.decide_call(facts(at, turn, call, arguments, known, reviewed=approval is not None))
+    if isinstance(verdict, Refuse) and verdict.switch_id:
+        known = yield from switches(at, fresh=True)
+        verdict = gating.decide_call(facts(at, turn, call, arguments, known, reviewed=approval is not None))
     if isinstance(verdict, Refuse):
-        yield from refuse(at, turn, call, verdict)
+        refuse(at, turn, call, verdict)
         if verdict.ends_run:
             yield from finish(at, turn, Finish(RunStatus.FAILED, verdict.rule))
         return verdict.ends_run
@@ -51,8 +67,15 @@ def judge(at: Surroundings, turn: Turn, command: Judge) -> Generator[str, None, 
     return False
 
 
+def switches(at: Surroundings, *, fresh: bool = False) -> Generator[str, None, list[Engaged]]:
+    """As Engine.switches."""
+    if fresh or at.known_switches is None:
+        at.known_switches = yield from db(at, at.store.engaged)
+    return at.known_switches
+
+
 def facts(
-    at: Surroundings, turn: Turn, call: Call, arguments: Arguments | None, switches: Any, *, reviewed: bool
+    at: Surroundings, turn: Turn, call: Call, arguments: Arguments | None, known: list[Engaged], *, reviewed: bool
 ) -> Facts:
     budgets = agent.BUDGETS if at.mechanisms.budgets_in_gate else agent.BUDGETS.model_copy(update=dict.fromkeys(
         ("max_tool_calls", "max_approvals", "max_steps", "max_repeats"), 1000))  # fmt: skip
@@ -60,7 +83,7 @@ def facts(
         tool=call.name,
         bundle=turn.bundle,
         agent=agent.AGENT,
-        switches=tuple(switches),
+        switches=tuple(known),
         scopes=turn.row.scopes,
         arguments=arguments,
         schema_errors={} if arguments is not None else {"amount": "no number"},
@@ -73,8 +96,9 @@ def facts(
     )
 
 
-def refuse(at: Surroundings, turn: Turn, call: Call, refusal: Refuse) -> Await:
-    step = NewStep(
+def refuse(at: Surroundings, turn: Turn, call: Call, refusal: Refuse) -> None:
+    step = new_step(
+        at,
         StepKind.GUARDRAIL,
         refusal.rule,
         StepStatus.REFUSED,
@@ -83,17 +107,19 @@ def refuse(at: Surroundings, turn: Turn, call: Call, refusal: Refuse) -> Await:
         call_id=call.id,
         output={"content": refusal.reason},
     )
-    yield from commit(at, turn, Write(steps=[step]))
+    turn.hold(Write(steps=[step]), must_flush=True)
 
 
 def park(at: Surroundings, turn: Turn, call: Call, arguments: Arguments) -> Await:
     """As calls.park."""
     digest = toolbox.digest(call.name, arguments, agent.DIGESTS[turn.row.release])
     card = ApprovalRow(f"apr{next(at.store.ids)}", False, turn.row.id, call.id, call.name, dict(arguments), digest)
-    verdict = NewStep(StepKind.GUARDRAIL, "ask", StepStatus.DONE, verdict=StepVerdict.ASKED, call_id=call.id)
+    verdict = new_step(at, StepKind.GUARDRAIL, "ask", StepStatus.DONE, verdict=StepVerdict.ASKED, call_id=call.id)
     bound = {"request": card.id, "tool": call.name, "digest": digest, "arguments": dict(arguments)}
-    asked = NewStep(StepKind.APPROVAL, "Approval", StepStatus.STARTED, call_id=call.id, input=bound)
-    yield from db(at, lambda: at.store.park(turn.lease, [verdict, asked], Write(), card, at.life))
+    asked = new_step(at, StepKind.APPROVAL, "Approval", StepStatus.STARTED, call_id=call.id, input=bound)
+    card.step = asked.id
+    write = Write(steps=[verdict, asked])
+    yield from db(at, lambda: at.store.park(turn.lease, turn.held, write, card, at.life))
 
 
 def park_unknown(at: Surroundings, turn: Turn, call: Call, entry: Entry) -> Await:
@@ -101,21 +127,23 @@ def park_unknown(at: Surroundings, turn: Turn, call: Call, entry: Entry) -> Awai
     arguments = dict(entry.input["arguments"])
     card = ApprovalRow(f"apr{next(at.store.ids)}", True, turn.row.id, call.id, call.name, arguments, "")
     bound = {"request": card.id, "tool": call.name, "settles": entry.id}
-    asked = NewStep(StepKind.APPROVAL, "Approval", StepStatus.STARTED, call_id=call.id, input=bound)
-    write = Write(finished=[Finished(entry.id, StepStatus.UNKNOWN)])
-    yield from db(at, lambda: at.store.park(turn.lease, [asked], write, card, at.life))
+    asked = new_step(at, StepKind.APPROVAL, "Approval", StepStatus.STARTED, call_id=call.id, input=bound)
+    card.step = asked.id
+    write = Write(steps=[asked], finished=[Finished(entry.id, StepStatus.UNKNOWN)])
+    yield from db(at, lambda: at.store.park(turn.lease, turn.held, write, card, at.life))
 
 
 def start(
     at: Surroundings, turn: Turn, call: Call, manifest: ToolManifest, arguments: Arguments, *, is_reviewed: bool
 ) -> Await:
-    step = NewStep(
+    step = new_step(
+        at,
         StepKind.TOOL,
         call.name,
         StepStatus.STARTED,
         verdict=StepVerdict.ALLOWED,
         call_id=call.id,
-        has_key=True,
+        key=turn.next_key(),
         input={"arguments": dict(arguments), "fingerprint": toolbox.fingerprint(call.name, arguments)},
     )
     write = Write(steps=[step], guard=Guard(call.name, manifest.is_write, is_reviewed))
@@ -124,6 +152,9 @@ def start(
     try:
         yield from commit(at, turn, write)
     except SwitchedOff:
+        yield from switches(at, fresh=True)
+        return
+    except CancelRequested:
         return
     entry = turn.state.entry
     assert entry is not None
@@ -140,7 +171,9 @@ def recover(at: Surroundings, turn: Turn, command: Recover) -> Generator[str, No
     try:
         yield from commit(at, turn, Write(events=["call.repeated"], guard=guard))
     except SwitchedOff:
-        yield from finish_call(at, turn, Finished(entry.id, StepStatus.FAILED, "kill_switch"))
+        yield from finish_call(at, turn, manifest, Finished(entry.id, StepStatus.FAILED, "kill_switch"))
+        return False
+    except CancelRequested:
         return False
     yield from carry_out(at, turn, manifest, entry, again=True)
     return False
@@ -165,13 +198,16 @@ def carry_out(at: Surroundings, turn: Turn, manifest: ToolManifest, entry: Entry
         finished = Finished(entry.id, StepStatus.FAILED, type(broken).__name__, {"content": "failed"})
         if manifest.retry == "unsafe":
             finished = Finished(entry.id, StepStatus.UNKNOWN)
-    yield from finish_call(at, turn, finished)
+    yield from finish_call(at, turn, manifest, finished)
 
 
-def finish_call(at: Surroundings, turn: Turn, finished: Finished) -> Await:
-    """As calling._finish."""
-    yield from commit(at, turn, Write(finished=[finished]))
-    yield from reload(at, turn)
+def finish_call(at: Surroundings, turn: Turn, manifest: ToolManifest, finished: Finished) -> Await:
+    """As calling._finish: the result of a read may wait for the next write."""
+    write = Write(finished=[finished])
+    if manifest.retry == "read" and finished.status == StepStatus.DONE:
+        turn.hold(write)
+    else:
+        yield from commit(at, turn, write)
 
 
 def make_call(at: Surroundings, turn: Turn, sent: Sent) -> Await:

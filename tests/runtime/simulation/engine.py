@@ -13,9 +13,20 @@ from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Stage, Wait
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from tests.runtime.simulation import agent, calling
-from tests.runtime.simulation.rows import Finished, NewStep, Write
+from tests.runtime.simulation.rows import Finished, Write
 from tests.runtime.simulation.store import LeaseLost
-from tests.runtime.simulation.turns import Await, Away, Surroundings, Turn, claim, commit, finish, spent
+from tests.runtime.simulation.turns import (
+    Await,
+    Away,
+    Surroundings,
+    Turn,
+    claim,
+    commit,
+    finish,
+    flush,
+    new_step,
+    spent,
+)
 
 LONG_WAIT_S = 30.0
 
@@ -32,6 +43,7 @@ def run_turn(at: Surroundings, run_id: int) -> Await:
     except LeaseLost:
         return
     except Away:
+        turn.take()  # whether it was written is not known; the next claim reads it
         yield from give_back_when_possible(at, turn)
 
 
@@ -49,8 +61,8 @@ def give_back_when_possible(at: Surroundings, turn: Turn) -> Await:
 
 def advance(at: Surroundings, turn: Turn) -> Await:
     if turn.state.steps == 0:
-        step = NewStep(StepKind.INPUT, "in", StepStatus.DONE, output={"text": "hello"})
-        yield from commit(at, turn, Write(steps=[step]))
+        step = new_step(at, StepKind.INPUT, "in", StepStatus.DONE, output={"text": "hello"})
+        turn.hold(Write(steps=[step]))
     while True:
         if turn.cancel_requested:
             yield from cancel(at, turn)
@@ -75,9 +87,9 @@ def perform(at: Surroundings, turn: Turn) -> Generator[str, None, bool]:
             command = Finish(RunStatus.FAILED, f"budget:{room.budget}", room.reason)
     match command:
         case CheckInput():
-            yield from guardrail(at, turn, "input")
+            guardrail(at, turn, "input")
         case CheckOutput():
-            yield from guardrail(at, turn, "output")
+            guardrail(at, turn, "output")
         case CallModel():
             return (yield from call_model(at, turn, command))
         case Judge():
@@ -93,8 +105,9 @@ def perform(at: Surroundings, turn: Turn) -> Generator[str, None, bool]:
     return False
 
 
-def guardrail(at: Surroundings, turn: Turn, on: str) -> Await:
-    step = NewStep(
+def guardrail(at: Surroundings, turn: Turn, on: str) -> None:
+    step = new_step(
+        at,
         StepKind.GUARDRAIL,
         on,
         StepStatus.DONE,
@@ -102,7 +115,7 @@ def guardrail(at: Surroundings, turn: Turn, on: str) -> Await:
         input={"on": on},
         output={"last": True},
     )
-    yield from commit(at, turn, Write(steps=[step]))
+    turn.hold(Write(steps=[step]))
 
 
 def call_model(at: Surroundings, turn: Turn, command: CallModel) -> Generator[str, None, bool]:
@@ -110,10 +123,15 @@ def call_model(at: Surroundings, turn: Turn, command: CallModel) -> Generator[st
         wake_at = at.store.clock() + LONG_WAIT_S
         yield from commit(at, turn, Write(status=RunStatus.QUEUED, wake_at=wake_at, events=["run.yielded"]))
         return True
+    if turn.must_flush:
+        yield from flush(at, turn)
     yield "the model thinks"
+    if turn.held and at.chance.random() < 0.5:  # as Engine._show
+        yield from flush(at, turn)
     if at.chance.random() < 0.1:
         turn.not_before = True
-        step = NewStep(
+        step = new_step(
+            at,
             StepKind.MODEL,
             "m",
             StepStatus.FAILED,
@@ -125,10 +143,11 @@ def call_model(at: Surroundings, turn: Turn, command: CallModel) -> Generator[st
         yield from commit(at, turn, Write(steps=[step]))
         return False
     said = sum(isinstance(message, ModelReply) for message in turn.state.messages)
-    proposed = turn.row.script[said] if said < len(turn.row.script) else ()
-    calls = [{"id": f"c{said}-{n}", "name": name, "arguments": args} for n, (name, args) in enumerate(proposed)]
+    proposed = agent.proposal(at.chance) if said < turn.row.replies else []
+    calls = [{"id": f"c{next(at.store.ids)}", "name": name, "arguments": args} for name, args in proposed]
     output = {"text": "" if calls else "Done.", "calls": calls}
-    yield from commit(at, turn, Write(steps=[NewStep(StepKind.MODEL, "m", StepStatus.DONE, tokens=50, output=output)]))
+    reply = new_step(at, StepKind.MODEL, "m", StepStatus.DONE, tokens=50, output=output)
+    turn.hold(Write(steps=[reply]), must_flush=True)
     return False
 
 

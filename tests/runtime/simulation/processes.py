@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
+from releases.policies.switching import Engaged
 from tests.runtime.simulation import engine
 from tests.runtime.simulation.mechanisms import Mechanisms
 from tests.runtime.simulation.outside import Outside
@@ -36,6 +37,7 @@ class Process:
     is_up: bool = False
     is_frozen: bool = False
     is_draining: bool = False
+    known_switches: list[Engaged] | None = None
     beat_at: float = 0.0
     turns: list[tuple[int, Await]] = field(default_factory=list)  # with the run each works on
     threads: list[Await] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Process:
     def die(self) -> None:
         """Everything in memory is gone; what was sent is sent."""
         self.is_up = self.is_frozen = False
+        self.known_switches = None
         self.turns.clear()
         self.threads.clear()
 

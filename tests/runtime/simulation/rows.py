@@ -34,7 +34,7 @@ class RunRow:
     id: int
     release: str
     scopes: frozenset[str]
-    script: tuple[tuple[tuple[str, Arguments], ...], ...]  # what the model proposes, reply by reply
+    replies: int  # in how many replies the model proposes calls before it answers
     status: RunStatus = RunStatus.QUEUED
     cause: str = ""
     seq: int = 0
@@ -104,7 +104,8 @@ class NewStep:
     rule: str = ""
     error: str = ""
     call_id: str = ""
-    has_key: bool = False
+    key: str = ""
+    id: str = ""
     tokens: int = 0
     input: dict[str, Any] = field(default_factory=dict)
     output: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +113,24 @@ class NewStep:
     @property
     def is_open(self) -> bool:
         return self.status in (StepStatus.STARTED, StepStatus.UNKNOWN)
+
+    def entry(self, seq: int) -> Entry:
+        """As journal.entry."""
+        return Entry(
+            seq=seq,
+            kind=self.kind,
+            name=self.name,
+            status=self.status,
+            id=self.id,
+            verdict=self.verdict,
+            rule=self.rule,
+            error=self.error,
+            call_id=self.call_id,
+            idempotency_key=self.key,
+            tokens=self.tokens,
+            input=self.input,
+            output=self.output,
+        )
 
 
 @dataclass
@@ -142,3 +161,7 @@ class Write:
     cause: str = ""
     wake_at: float | None = None
     guard: Guard | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.steps) + len(self.finished) + len(self.events)

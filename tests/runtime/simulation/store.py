@@ -55,7 +55,6 @@ class SwitchedOff(Exception):
 class Written:
     seq: int
     cancel_requested: bool
-    entries: list[Entry]  # of the new steps, as journal.entry gives them
 
 
 @dataclass
@@ -73,8 +72,8 @@ class Store:
 
     # --- runtime.runs
 
-    def create(self, scopes: frozenset[str], script: Any) -> RunRow:
-        run = RunRow(next(self.ids), self.active_release, scopes, script, queued_at=self.clock())
+    def create(self, scopes: frozenset[str], replies: int) -> RunRow:
+        run = RunRow(next(self.ids), self.active_release, scopes, replies, queued_at=self.clock())
         self.runs[run.id] = run
         self.witness.accepted(run)
         self._event(run, "run.created")
@@ -123,35 +122,37 @@ class Store:
 
     # --- runtime.journal
 
-    def write(self, lease: Lease, write: Write, by: int, *, base: int | None = None) -> Written:
+    def write(self, lease: Lease, writes: list[Write], by: int, *, base: int | None = None) -> Written:
         """As WRITE_SQL. Only the witness reads `by`; `base` is the writer's own idea of the run's seq."""
-        run = self.runs[lease.run]
-        if write.guard and self.mechanisms.switch_in_write and self._blocking(write.guard):
+        run, last = self.runs[lease.run], writes[-1]
+        if last.guard and self.mechanisms.switch_in_write and self._blocking(last.guard):
             raise SwitchedOff
         if self.mechanisms.fence_in_write and (run.fence != lease.fence or run.status != RunStatus.RUNNING):
             raise LeaseLost
+        if last.guard and run.cancel_requested and self.mechanisms.cancel_in_write:
+            raise LeaseLost
         self.witness.wrote(run, lease, by)
-        if write.guard:
-            self.witness.started(run, write.guard, self.engaged())
+        if last.guard:
+            self.witness.started(run, last.guard, self.engaged())
         if not self.mechanisms.seq_in_write and base is not None:
             run.seq = base
-        inserted = []
-        for step in write.steps:
-            run.seq += 1
-            inserted.append(self._insert(run, lease, step))
-        for finished in write.finished:
-            run.seq += 1
-            self._finish(run, finished)
-        for kind in write.events:
-            self._event(run, kind)
-        if write.status is not None:
-            run.cause = write.cause
+        for write in writes:
+            for step in write.steps:
+                run.seq += 1
+                self._insert(run, lease, step)
+            for finished in write.finished:
+                run.seq += 1
+                self._finish(run, finished)
+            for kind in write.events:
+                self._event(run, kind)
+        if last.status is not None:
+            run.cause = last.cause
             self._end_stretch(run)
-            run.wake_at = write.wake_at
+            run.wake_at = last.wake_at
             run.queued_at = self.clock()
-            run.waiting_since = self.clock() if write.status == RunStatus.WAITING else None
-            self._move(run, write.status)
-        return Written(run.seq, run.cancel_requested, inserted)
+            run.waiting_since = self.clock() if last.status == RunStatus.WAITING else None
+            self._move(run, last.status)
+        return Written(run.seq, run.cancel_requested)
 
     def write_with_effect(self, lease: Lease, step_id: str, effect: Callable[[], None], write: Write, by: int) -> None:
         """As calling._with_its_step: the effect, the fence, the open step and the result in one transaction."""
@@ -161,16 +162,14 @@ class Store:
         if self.mechanisms.open_step_only and not run.step(step_id).is_open:
             raise LeaseLost
         effect()
-        self.write(lease, write, by)
+        self.write(lease, [write], by)
 
     # --- runtime.calls
 
-    def park(self, lease: Lease, asked: list[NewStep], write: Write, card: ApprovalRow, by: int) -> None:
+    def park(self, lease: Lease, held: list[Write], write: Write, card: ApprovalRow, by: int) -> None:
         """As calls._park: question, open step and waiting status in one transaction."""
-        write.steps = asked
         write.status, write.events = RunStatus.WAITING, ["approval.requested", "run.waiting"]
-        self.write(lease, write, by)
-        card.step = self.runs[lease.run].steps[-1].entry.id
+        self.write(lease, [*held, write], by)
         card.due_at = self.clock() + APPROVAL_S
         self.approvals[card.id] = card
         self.witness.shown(card)
@@ -328,25 +327,9 @@ class Store:
                 return True
         return False
 
-    def _insert(self, run: RunRow, lease: Lease, step: NewStep) -> Entry:
-        entry = Entry(
-            seq=run.seq,
-            kind=step.kind,
-            name=step.name,
-            status=step.status,
-            id=str(next(self.ids)),
-            verdict=step.verdict,
-            rule=step.rule,
-            error=step.error,
-            call_id=step.call_id,
-            idempotency_key=f"{run.id}:{run.seq}" if step.has_key else "",
-            tokens=step.tokens,
-            input=step.input,
-            output=step.output,
-        )
-        run.steps.append(StepRow(entry, lease.fence, step.is_open))
+    def _insert(self, run: RunRow, lease: Lease, step: NewStep) -> None:
+        run.steps.append(StepRow(step.entry(run.seq), lease.fence, step.is_open))
         self.witness.inserted(run, run.steps[-1])
-        return entry
 
     def _finish(self, run: RunRow, finished: Finished) -> None:
         row = run.step(finished.id)

@@ -7,13 +7,14 @@ or be overtaken.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any, Protocol, TypeVar
 
 from releases.bundles import Bundle
+from releases.policies.switching import Engaged
 from runtime.policies import folding
 from runtime.policies.budgeting import Spent
 from runtime.policies.folding import Finish, State
@@ -22,7 +23,7 @@ from tests.runtime.simulation import agent
 from tests.runtime.simulation.mechanisms import Mechanisms
 from tests.runtime.simulation.outside import Outside
 from tests.runtime.simulation.rows import Lease, NewStep, RunRow, Write
-from tests.runtime.simulation.store import Store
+from tests.runtime.simulation.store import LeaseLost, Store, Written
 
 Await = Generator[str, None, Any]
 T = TypeVar("T")
@@ -30,6 +31,10 @@ T = TypeVar("T")
 
 class Away(Exception):
     """The database does not answer, or its answer was lost on the way."""
+
+
+class CancelRequested(Exception):
+    """As journal.CancelRequested."""
 
 
 class Late(Exception):
@@ -45,6 +50,7 @@ class Surroundings(Protocol):
     mechanisms: Mechanisms
     life: int
     is_draining: bool
+    known_switches: list[Engaged] | None  # as Engine._switches: read once, and again when they matter
 
     def monotonic(self) -> float: ...
 
@@ -63,11 +69,41 @@ class Turn:
     cancel_requested: bool
     began: float
     seq: int
+    held: list[Write] = field(default_factory=list)
+    must_flush: bool = False
     not_before: bool = False
 
     @property
     def lease(self) -> Lease:
         return Lease(self.row.id, self.row.fence)
+
+    def next_key(self) -> str:
+        return f"{self.row.id}:{self.state.steps + 1}"
+
+    def hold(self, write: Write, *, must_flush: bool = False) -> None:
+        self.fold(write, self.seq + sum(each.size for each in self.held))
+        self.held.append(write)
+        self.must_flush = self.must_flush or must_flush
+
+    def take(self) -> list[Write]:
+        taken, self.held, self.must_flush = self.held, [], False
+        return taken
+
+    def settle(self, answer: Written) -> None:
+        self.seq = answer.seq
+        self.cancel_requested = self.cancel_requested or answer.cancel_requested
+
+    def fold(self, write: Write, before: int) -> None:
+        entries = [step.entry(before + place) for place, step in enumerate(write.steps, start=1)]
+        for done in write.finished:
+            started = self.state.entry
+            if started is not None and started.id == done.id:
+                entries.append(replace(started, status=done.status, error=done.error, output=done.output))
+        self.state = folding.fold(self.state, entries)
+
+
+def new_step(at: Surroundings, kind: StepKind, name: str, status: StepStatus, **fields: Any) -> NewStep:
+    return NewStep(kind, name, status, id=str(next(at.store.ids)), **fields)
 
 
 def db(at: Surroundings, operation: Callable[[], T]) -> Generator[str, None, T]:
@@ -94,18 +130,31 @@ def claim(at: Surroundings, run_id: int) -> Generator[str, None, Turn | None]:
 def reload(at: Surroundings, turn: Turn) -> Await:
     entries = yield from db(at, lambda: at.store.load(turn.row.id))
     turn.state = folding.fold(folding.begin(), entries)
+    turn.seq = at.store.runs[turn.row.id].seq
 
 
 def commit(at: Surroundings, turn: Turn, write: Write) -> Await:
     """As Engine.commit."""
-    written = yield from db(at, lambda: at.store.write(turn.lease, write, at.life, base=turn.seq))
-    turn.seq = written.seq
-    turn.state = folding.fold(turn.state, written.entries)
-    turn.cancel_requested = turn.cancel_requested or written.cancel_requested
+    try:
+        written = yield from db(at, lambda: at.store.write(turn.lease, [*turn.held, write], at.life, base=turn.seq))
+    except LeaseLost:
+        if write.guard is None:
+            raise
+        yield from commit(at, turn, Write())
+        raise CancelRequested from None
+    turn.take()
+    turn.fold(write, written.seq - write.size)
+    turn.settle(written)
+
+
+def flush(at: Surroundings, turn: Turn) -> Await:
+    """As Engine._flush_taken."""
+    taken = turn.take()
+    turn.settle((yield from db(at, lambda: at.store.write(turn.lease, taken, at.life, base=turn.seq))))
 
 
 def finish(at: Surroundings, turn: Turn, end: Finish) -> Await:
-    last = NewStep(StepKind.ANSWER, end.cause, StepStatus.DONE, output={"text": end.text})
+    last = new_step(at, StepKind.ANSWER, end.cause, StepStatus.DONE, output={"text": end.text})
     whole = Write(steps=[last], status=end.status, cause=end.cause, events=["run.finished"])
     if not at.mechanisms.end_in_one_write:
         yield from commit(at, turn, Write(status=end.status))

@@ -80,7 +80,7 @@ class World:
         """
         for _ in range(self.chance.choice((1, 1, 2, 3))):
             scopes = frozenset({agent.PAY_SCOPE} if self.chance.random() < 0.9 else ())
-            self.store.create(scopes, agent.script(self.chance))
+            self.store.create(scopes, self.chance.randint(1, 4))
         for _ in range(self.chance.choice((30, 60, 60, 120))):
             if self.chance.random() < 0.75:
                 self._progress()
