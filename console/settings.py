@@ -182,6 +182,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # The programs' interface: console mounts each app's router by name.
 API_ROUTERS = [
     ("", "runtime.api.router"),
+    ("", "runtime.health_api.router"),
     ("", "approvals.api.router"),
     ("", "releases.api.router"),
     ("", "telemetry.api.router"),
@@ -190,6 +191,7 @@ API_REQUESTS_PER_MINUTE = ENV.steadyhand_api_requests_per_minute
 API_STREAMS_PER_TOKEN = 10
 API_LARGEST_BODY_BYTES = 1_000_000
 QUEUE_LIMIT = ENV.steadyhand_queue_limit
+QUEUE_ALARM_SECONDS = ENV.steadyhand_queue_alarm_seconds
 AGENT_QUEUE_LIMIT = ENV.steadyhand_agent_queue_limit
 QUEUE_OLDEST_SECONDS = ENV.steadyhand_queue_oldest_seconds
 MODEL_CONCURRENCY = ENV.steadyhand_model_concurrency

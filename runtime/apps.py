@@ -32,7 +32,7 @@ class RuntimeConfig(AppConfig):
 
     def ready(self) -> None:
         from releases import acknowledgements
-        from runtime import calls, palette, providers, runs, toolbox, workers
+        from runtime import calls, deliveries, health, palette, providers, runs, toolbox, workers
 
         starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
         roles.declare("runs.read", EVERYONE, "see runs")
@@ -51,8 +51,9 @@ class RuntimeConfig(AppConfig):
         live.topic("run", runs.may_listen)
         live.topic("breakers", lambda actor, _: actor.may("breakers.read"))
         shell.strip("runtime:breaker-strip", "breakers")
-        live.topic("deliveries", lambda actor, _: actor.may("deliveries.read"))
-        live.topic("health", lambda actor, _: actor.may("health.read"))
+        live.topic(deliveries.TOPIC, lambda actor, _: actor.may("deliveries.read"))
+        live.topic(health.TOPIC, lambda actor, _: actor.may("health.read"))
+        shell.strip("runtime:queue-strip", health.TOPIC)
         acknowledgements.register(workers.acknowledged)
         providers.register("replay", _replay)
         toolbox.register("replay", _recorded)
@@ -78,6 +79,29 @@ class RuntimeConfig(AppConfig):
                 url_name="runtime:breaker-list",
                 icon="unplug",
                 permission="breakers.read",
+            ),
+        )
+        shell.register(
+            "Observe",
+            shell.NavItem(
+                key="queue",
+                letter="q",
+                label="Queue health",
+                url_name="runtime:queue-health",
+                icon="gauge",
+                permission="health.read",
+                order=60,
+            ),
+        )
+        shell.register(
+            "Observe",
+            shell.NavItem(
+                key="deliveries",
+                label="Deliveries",
+                url_name="runtime:delivery-list",
+                icon="send",
+                permission="deliveries.read",
+                order=70,
             ),
         )
         shell.register(

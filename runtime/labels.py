@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.models import Step
+from runtime.policies.waiting import Reason
 from runtime.states import FINAL, RunStatus, StepKind, StepStatus, StepVerdict
 
 
@@ -38,6 +39,29 @@ RUNS = {
     RunStatus.EXPIRED: Badge("warn", "timer-off", "Expired"),
 }
 SHORT_WAITING = Badge("wait", "pause", "Waiting")
+
+REASONS = {
+    Reason.WORKER: Badge("info", "server", "A worker"),
+    Reason.RATE_LIMIT: Badge("mute", "gauge", "A rate limit"),
+    Reason.BUDGET: Badge("warn", "wallet", "The day’s budget"),
+    Reason.BREAKER: Badge("warn", "unplug", "A circuit breaker"),
+    Reason.SWITCH: Badge("warn", "power", "A kill switch"),
+    Reason.THREAD: Badge("mute", "message-square", "Its conversation"),
+    Reason.TIMER: Badge("mute", "timer", "Its time"),
+    Reason.PERSON: Badge("wait", "pause", "A person"),
+    Reason.PAUSED: Badge("warn", "circle-pause", "Whoever paused it"),
+}
+ABOUT_REASONS = {
+    Reason.WORKER: "Could be worked on at once, if a worker were free",
+    Reason.RATE_LIMIT: "As many runs as allowed are at work, or a provider asked to wait",
+    Reason.BUDGET: "What may be spent today is used up or reserved",
+    Reason.BREAKER: "A tool or model that it needs is out of order",
+    Reason.SWITCH: "New runs of its agent are paused",
+    Reason.THREAD: "An earlier run of the same conversation has not ended",
+    Reason.TIMER: "It was scheduled for later, or waits before it tries again",
+    Reason.PERSON: "A request is open in the approvals inbox",
+    Reason.PAUSED: "Somebody holds it until they let it go on",
+}
 
 KINDS = {
     StepKind.INPUT: Kind("Message", "message-square", "k-know", "faint"),

@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from console import ids
-from runtime import breaker_views, delivery_views, start_views, views
+from runtime import breaker_views, delivery_views, health_views, start_views, views
 
 register_converter(ids.converter("run"), "run")
 register_converter(ids.converter("stp"), "stp")
@@ -15,6 +15,8 @@ urlpatterns = [
     path("runs/<run:run_id>/live/", views.run_steps, name="run-steps"),
     path("runs/<run:run_id>/steps/<stp:step_id>/", views.step_payload, name="step-payload"),
     path("runs/<run:run_id>/cancel/", views.run_cancel, name="run-cancel"),
+    path("queue/", health_views.queue_health, name="queue-health"),
+    path("queue/strip/", health_views.queue_strip, name="queue-strip"),
     path("deliveries/", delivery_views.delivery_list, name="delivery-list"),
     path("deliveries/<dlv:delivery_id>/send-again/", delivery_views.send_again, name="delivery-send-again"),
     path("breakers/", breaker_views.breaker_list, name="breaker-list"),

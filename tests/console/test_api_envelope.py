@@ -129,6 +129,7 @@ ENDPOINTS = {
     ("GET", "/runs/{run}/events/stream"): "runs.read",
     ("POST", "/runs/{run}/cancel"): "runs.cancel",
     ("GET", "/runs/{run}/deliveries"): "runs.read",
+    ("GET", "/queue"): "health.read",
     ("GET", "/callback-secret"): "runs.create",
     ("POST", "/callback-secret/rotate"): "runs.create",
     ("GET", "/approvals"): "approvals.read",
@@ -146,6 +147,7 @@ ENDPOINTS = {
 BODIES = {
     "/runs": {"agent": "shop-support", "input": "Hello", "user_id": "cust-1"},
     "/runs/{run}/cancel": {"reason": "A test."},
+    "/callback-secret/rotate": {"reason": "A test."},
     "/runs/{run}/feedback": {"score": 1},
     "/approvals/{approval}/decision": {"verdict": "reject", "reason": "A test."},
     "/switches": {"scope": "everything", "effect": "pause_runs", "reason": "A test."},

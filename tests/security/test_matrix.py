@@ -101,6 +101,8 @@ PAGES = {
     "runtime:run-steps": reads("runs.read", "run"),
     "runtime:step-payload": reads("runs.read", "step"),
     "runtime:run-cancel": acts("runs.cancel", "run", reason=WHY),
+    "runtime:queue-health": reads("health.read"),
+    "runtime:queue-strip": reads("health.read"),
     "runtime:delivery-list": reads("deliveries.read"),
     "runtime:delivery-send-again": acts("deliveries.send", "delivery", reason=WHY),
     "runtime:breaker-list": reads("breakers.read"),
