@@ -56,6 +56,9 @@ class Environment(BaseSettings):
     steadyhand_model_concurrency: dict[str, Annotated[int, Field(ge=1)]] = Field(
         {}, description='Runs at work at once by model, as JSON: {"openai/gpt-5": 20}'
     )
+    steadyhand_turns_at_once: int = Field(
+        200, ge=1, le=5000, description="Turns of runs that one worker process executes at once"
+    )
     steadyhand_queue_alarm_seconds: int = Field(
         60, ge=1, description="A run that waits longer than this for a worker is an alarm on every operator's page"
     )

@@ -7,8 +7,10 @@ function must be one that an app lists in its `jobs.ENTRY_POINTS`, and callbacks
 from __future__ import annotations
 
 import importlib
+import json
 import logging
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -25,9 +27,15 @@ from rq.exceptions import NoSuchJobError
 
 log = logging.getLogger(__name__)
 
-RUNS = "runs"
+RUNS = "runs-interactive"
+BACKGROUND = "runs-background"
+EVALUATION = "runs-evaluation"
+RUN_QUEUES = (RUNS, BACKGROUND, EVALUATION)  # in the order in which a worker takes them
 CHORES = "chores"
+QUEUES = (*RUN_QUEUES, CHORES)
+KEEP_FAILED_S = 86_400
 LONGEST_ARGUMENT = 64
+LARGEST_RECORD = 16_384  # bytes of what a job says, unpacked
 
 
 class ForgedJob(Exception):
@@ -64,12 +72,7 @@ class Job(rq.job.Job):
 
     @property
     def func(self) -> Callable[..., Any]:
-        function = entry_points().get(str(self.func_name))
-        if function is None:
-            raise ForgedJob(f"Job {self.id} asks for {str(self.func_name)[:80]!r}, which is no entry point.")
-        if self.instance is not None or self.kwargs or not all(_is_id(argument) for argument in self.args):
-            raise ForgedJob(f"Job {self.id} carries more than ids.")
-        return function
+        return allowed(self.id, self.func_name, self.instance, self.args, self.kwargs)
 
     success_callback = property(lambda self: None)
     failure_callback = property(lambda self: None)
@@ -81,6 +84,40 @@ class Job(rq.job.Job):
 
 class Queue(DjangoRQ):
     job_class = Job
+
+    def get_redis_server_version(self) -> tuple[int, int, int]:
+        """Asked for before each push, and used only to tell servers apart that are older than any we support."""
+        return 7, 2, 0
+
+
+def allowed(job_id: str, name: Any, instance: Any, args: Any, kwargs: Any) -> Callable[..., Any]:
+    """The entry point that a job asks for.
+
+    Raises:
+        ForgedJob: it is none of ours, or the job carries more than ids.
+    """
+    function = entry_points().get(str(name))
+    if function is None:
+        raise ForgedJob(f"Job {job_id} asks for {str(name)[:80]!r}, which is no entry point.")
+    if instance is not None or kwargs or not isinstance(args, list | tuple) or not all(map(_is_id, args)):
+        raise ForgedJob(f"Job {job_id} carries more than ids.")
+    return function
+
+
+def asked(job_id: str, data: bytes) -> tuple[Callable[..., Any], list[str]]:
+    """What a job asks for, from the `data` of its record alone: the entry point and its ids.
+
+    A worker that takes many jobs at once needs no more of a record than this.
+
+    Raises:
+        ForgedJob: as `allowed`, or the record cannot be read.
+    """
+    try:
+        text = zlib.decompressobj().decompress(data, LARGEST_RECORD) if data[:1] == b"x" else data[:LARGEST_RECORD]
+        name, instance, args, kwargs = json.loads(text)
+    except (ValueError, TypeError, zlib.error) as wrong:
+        raise ForgedJob(f"The record of job {job_id} cannot be read ({type(wrong).__name__}).") from wrong
+    return allowed(job_id, name, instance, args, kwargs), list(args)
 
 
 def _is_id(argument: Any) -> bool:
@@ -95,10 +132,37 @@ def enqueue(entry_point: str, *ids: str, job_id: str | None = None, queue: str =
     transaction.on_commit(lambda: _push(entry_point, ids, job_id, queue), robust=True)
 
 
+def enqueue_all(entry_point: str, jobs: Sequence[tuple[str, str, str]]) -> None:
+    """Ask for many calls once the transaction has committed: (id, job id, queue) each.
+
+    A job that still stands in its queue is left alone, so asking again does not make the queue longer.
+    """
+    if jobs:
+        transaction.on_commit(lambda: _push_missing(entry_point, jobs), robust=True)
+
+
 def worker_heartbeats() -> list[datetime]:
     """When each registered worker last said that it lives."""
     workers = rq.worker.BaseWorker.all(connection=django_rq.get_connection(CHORES))
     return [worker.last_heartbeat for worker in workers if worker.last_heartbeat is not None]
+
+
+def _push_missing(entry_point: str, jobs: Sequence[tuple[str, str, str]]) -> None:
+    queues = {name: django_rq.get_queue(name) for name in {queue for _, _, queue in jobs}}
+    connection = django_rq.get_connection(RUNS)
+    try:
+        with connection.pipeline(transaction=False) as pipe:
+            for _, job_id, _ in jobs:
+                pipe.hget(Job.key_for(job_id), "status")
+            known = pipe.execute(raise_on_error=False)
+            for (key, job_id, name), status in zip(jobs, known, strict=True):
+                if status != b"queued":  # never was there, was lost, or its worker died between taking and claiming
+                    queues[name].enqueue_call(
+                        entry_point, args=(key,), job_id=job_id, result_ttl=0, failure_ttl=KEEP_FAILED_S, pipeline=pipe
+                    )
+            pipe.execute()
+    except RedisError as away:
+        log.warning("Redis did not take %d jobs for %s: %s. The sweep finds them again.", len(jobs), entry_point, away)
 
 
 def _push(entry_point: str, ids: tuple[str, ...], job_id: str | None, queue: str) -> None:
@@ -108,7 +172,7 @@ def _push(entry_point: str, ids: tuple[str, ...], job_id: str | None, queue: str
             args=ids,
             job_id=job_id,
             result_ttl=0,
-            failure_ttl=86400,
+            failure_ttl=KEEP_FAILED_S,
         )
     except RedisError as away:
         log.warning("Redis did not take %s%s: %s. The sweep finds it again.", entry_point, ids, away)

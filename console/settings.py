@@ -110,7 +110,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = ENV.redis_url or "redis://127.0.0.1:6379/0"
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}
-    for name in ("runs", "chores")
+    for name in ("runs-interactive", "runs-background", "runs-evaluation", "chores")
 }
 RQ = {"JOB_CLASS": "console.queue.Job", "QUEUE_CLASS": "console.queue.Queue", "COMMIT_MODE": "on_db_commit"}
 RQ_SHOW_ADMIN_LINK = False
@@ -195,6 +195,7 @@ QUEUE_ALARM_SECONDS = ENV.steadyhand_queue_alarm_seconds
 AGENT_QUEUE_LIMIT = ENV.steadyhand_agent_queue_limit
 QUEUE_OLDEST_SECONDS = ENV.steadyhand_queue_oldest_seconds
 MODEL_CONCURRENCY = ENV.steadyhand_model_concurrency
+TURNS_AT_ONCE = ENV.steadyhand_turns_at_once
 ALLOW_PRIVATE_HOSTS = ENV.steadyhand_allow_private_hosts
 
 LANGUAGE_CODE = "en-us"

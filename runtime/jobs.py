@@ -10,7 +10,7 @@ async def run_turn(run: str) -> None:
     """One turn of a run, on the event loop of the worker that took the job."""
     from runtime import worker
 
-    await worker.current().engine.run_turn(ids.parse("run", run))
+    await worker.current().turn(ids.parse("run", run))
 
 
 def deliver_callback(run: str) -> None:
@@ -21,5 +21,13 @@ def sweep_callbacks() -> None:
     deliveries.sweep()
 
 
-ENTRY_POINTS = (run_turn, deliver_callback, sweep_callbacks)
-CRON = ((sweep_callbacks, 5),)
+def sweep_budgets() -> None:
+    """End runs that are past their deadline, and settle what dead workers held of the day's budgets."""
+    from runtime import deadlines, ledgers
+
+    deadlines.sweep()
+    ledgers.sweep()
+
+
+ENTRY_POINTS = (run_turn, deliver_callback, sweep_callbacks, sweep_budgets)
+CRON = ((sweep_callbacks, 5), (sweep_budgets, 5))

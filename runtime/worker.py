@@ -1,24 +1,35 @@
 """The RQ worker of runs: many turns at once on one asyncio loop, chores in threads.
 
-This module, `console.queue` and the scheduler are the only ones that know RQ. It relies on `rq>=3.0,<3.1`:
-`BaseWorker.work` dequeues in the main thread and calls `execute_job`, which here starts the job elsewhere and
-returns; `perform_job`'s two halves, `prepare_job_execution` and `_finalize_*`, are called around it. The contract
-tests in tests/runtime/test_worker.py say what an upgrade breaks.
+This module, `intake`, `batching`, `console.queue` and the scheduler are the only ones that know RQ (`rq>=3.0,<3.1`).
+RQ's worker takes one job, executes it and looks for the next. This one executes on a loop in the main thread what its
+intake takes from Redis, keeps its lease in threads (see `leases`), and reconciles in another. Of RQ it uses
+registration, heartbeats, commands, maintenance and the bookkeeping of failures. The contract tests in
+tests/runtime/test_worker.py say what an upgrade breaks.
+
+A first SIGTERM or SIGINT: no more work is taken, turns stop before their next step and give their runs back; what is
+still in a call after WARM_S is cancelled, and ending the life frees its run. Gone after at most GONE_S. A second one:
+the life is ended and the process leaves at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import functools
+import itertools
+import json
 import logging
 import os
-import sys
+import signal
+import socket
 import threading
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import close_old_connections, connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
@@ -26,16 +37,24 @@ from redis.exceptions import RedisError
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
-from rq.utils import now as rq_now
 from rq.worker import BaseWorker, WorkerStatus
 
-from runtime import providers, workers
+from console import alarms, queue
+from runtime import leases, providers, recovery, workers
+from runtime.batching import Batches
 from runtime.engine import Engine
+from runtime.intake import Intake
+from runtime.states import RunPriority
 
 log = logging.getLogger(__name__)
 
-TURNS_AT_ONCE = 200
+WARM_S = 8.0
+GONE_S = 9.5
+COLD_S = 2.0
+ECHO_S = 0.3  # a second signal within this time is an echo of the first
+TTL_S = 25  # RQ shows a worker for this long, and a minute, after its last sign of life
 LOST_LEASE = 70  # exit status: the supervisor starts a new life
+HELD_BY_MISTAKE = timedelta(seconds=3)
 _current: AsyncWorker | None = None
 
 
@@ -61,160 +80,254 @@ def open_pool(size: int = 10) -> AsyncConnectionPool[Any]:
 
 
 class AsyncWorker(BaseWorker):
-    """An RQ worker whose jobs overlap. Jobs that are coroutines run on the loop, others in threads."""
+    """An RQ worker whose jobs overlap. Its queues are those of runs by priority, then the one of chores."""
 
-    def __init__(self, *args: Any, slot: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        *,
+        slot: str,
+        turns_at_once: int = 0,
+        on_ready: Callable[[AsyncWorker], None] = lambda worker: None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(queues, worker_ttl=TTL_S, prepare_for_work=False, **kwargs)
+        self.hostname, self.pid, self.ip_address = socket.gethostname(), os.getpid(), "unknown"
+        self.log.setLevel(logging.WARNING)
         self.slot = slot
-        self.room = threading.BoundedSemaphore(TURNS_AT_ONCE)
+        self._on_ready = on_ready
         self.loop = asyncio.new_event_loop()
-        self.threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="chore")
-        self.running: set[Future[Any]] = set()
-        self.ticked_at = time.monotonic()
-        self.life = workers.register(slot)
-        self.engine = Engine(open_pool(), self.life.pk, is_draining=lambda: bool(self._stop_requested))
+        self.batches = Batches(self, self.queues, chained=len(queue.RUN_QUEUES))
+        self.intake = Intake(self, self.batches, self.loop, places=turns_at_once or settings.TURNS_AT_ONCE)
+        self.turns: Counter[UUID] = Counter()  # runs that a task of this process works on
+        self.given_back: set[UUID] = set()  # runs whose turn ended while this worker was stopping
+        self.ticked_at = leases.clock()
+        self.stopped_at: float | None = None
+        self._stopping = asyncio.Event()
+        self._over = threading.Event()
+        self._told: set[UUID] = set()
+        sent_at = leases.clock()
+        self.life = workers.register(slot, capacity=self.intake.places)
+        self.lease = leases.Lease(
+            self.life, sent_at=sent_at, ticked_at=lambda: self.ticked_at, on_beat=self._heard, on_lost=self._lost
+        )
+        self.engine = Engine(open_pool(), self.life.pk, is_draining=lambda: self.stopped_at is not None)
 
-    @property
-    def life_id(self) -> UUID:
-        return self.life.pk
-
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        """RQ's own loop, between the start and the orderly end of ours."""
+    def work(self, *args: Any, **options: Any) -> bool:
+        """Work until stopped; with `burst=True`, until the queues are empty."""
         global _current
         _current = self
-        loop_thread = threading.Thread(target=self.loop.run_forever, name="loop", daemon=True)
-        loop_thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self.loop).result()
-        for name, beat in (("lease", self._keep_lease), ("reconciler", self._reconcile)):
-            threading.Thread(target=beat, name=name, daemon=True).start()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self.request_stop)
+        self.lease.keep()
         try:
-            return bool(super().work(*args, **kwargs))
+            self.loop.run_until_complete(self._serve(is_burst=bool(options.get("burst"))))
         finally:
-            self._drain()
-            workers.end(self.life.pk)
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            loop_thread.join(timeout=2)
+            self._leave()
+            _current = None
+        return True
 
-    def dequeue_job_and_maintain_ttl(self, *args: Any, **kwargs: Any) -> Any:
-        """The next job. What stands in the queue and is no job is left out; it does not end this worker."""
-        while True:
+    async def turn(self, run_id: UUID) -> None:
+        """One turn of a run, known to this worker for as long as it takes."""
+        self.turns[run_id] += 1
+        try:
+            await self.engine.run_turn(run_id)
+        finally:
+            self.turns[run_id] -= 1
+            if not self.turns[run_id]:
+                del self.turns[run_id]
+            if self.stopped_at is not None:
+                self.given_back.add(run_id)
+
+    # What RQ asks of a worker
+
+    def introduce(self) -> None:
+        """Tell Redis of this worker, also when it has forgotten it."""
+        self.connection.delete(self.key)
+        self._set_ip_address(self.connection)
+        self.register_birth()  # type: ignore[no-untyped-call]  # rq leaves it untyped, as those below
+        self.set_state(WorkerStatus.STARTED)
+        if self.pubsub is None:
+            self.subscribe()  # type: ignore[no-untyped-call]
+
+    def look_after(self) -> None:
+        """RQ's maintenance, every ten minutes: registries of dead workers, intermediate lists."""
+        if self.birth_date is not None and self.should_run_maintenance_tasks:
             try:
-                return super().dequeue_job_and_maintain_ttl(*args, **kwargs)
-            except (ValueError, TypeError, LookupError, AttributeError) as wrong:
-                log.warning("An entry of the queue cannot be read (%s); it is left out.", type(wrong).__name__)
+                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+            except RedisError:
+                raise
+            except Exception as wrong:
+                log.warning("RQ's maintenance met something that it cannot read: %s", wrong)
 
-    def execute_job(self, job: Job, queue: Queue) -> None:
-        """Start the job and return; the next one is taken as soon as there is room."""
-        self.room.acquire()
+    def finalize(
+        self, job: Job, queue: Queue, execution: Execution, error: BaseException | None, *, is_stopped: bool
+    ) -> None:
+        """RQ's bookkeeping of one job: a failure, one that was stopped, or a result that is kept."""
+        if error is None:
+            self._finalize_success(job, queue, execution, None)
+            return
+        if is_stopped:
+            self._stopped_job_id = job.id
+        self._finalize_failure(job, queue, execution, (type(error), error, error.__traceback__))
+
+    def handle_payload(self, message: Any) -> None:
+        """A command from outside. What cannot be read is left out."""
         try:
-            execution = self.prepare_execution(job)
-            self.prepare_job_execution(job, remove_from_intermediate_queue=len(self.queues) == 1)
-        except BaseException:
-            self.room.release()
-            raise
-        job.started_at = rq_now()
-        future: Future[Any]
-        try:
-            function = job.func
-            if inspect.iscoroutinefunction(function):
-                future = asyncio.run_coroutine_threadsafe(function(*job.args), self.loop)
-            else:
-                future = self.threads.submit(_chore, function, tuple(job.args))
-        except Exception:  # forged: no entry point, or not what it takes
-            future = Future()
-            future.set_exception(sys.exc_info()[1])
-        self.running.add(future)
-        future.add_done_callback(lambda done: self.threads.submit(self._ended, job, queue, execution, done))
-        self.set_state(WorkerStatus.BUSY if self.running else WorkerStatus.IDLE)
+            command = json.loads(message["data"])
+            name = command["command"]
+        except (ValueError, TypeError, KeyError):
+            log.warning("A command to this worker cannot be read; it is left out.")
+            return
+        if name == "stop-job":
+            self._stop_command(job=str(command.get("job_id", "")))
+        elif name == "stop-execution":
+            self._stop_command(execution=str(command.get("execution_id", "")))
+        elif name == "shutdown":
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    def run_directly(self, run_id: UUID) -> None:
-        """Execute a run without Redis, which is away."""
-        asyncio.run_coroutine_threadsafe(self.engine.run_turn(run_id), self.loop)
+    def request_stop_execution(self, execution_id: str) -> None:
+        self._stop_command(execution=execution_id)
 
-    def _ended(self, job: Job, queue: Queue, execution: Execution, done: Future[Any]) -> None:
-        """Let RQ do its bookkeeping. What a job has done is in the database, so a failure here loses nothing."""
-        try:
-            error = done.exception()
-            if error is None:
-                self._finalize_success(job, queue, execution, None)
-            else:
-                log.error("Job %s (%s) failed.", job.id, job.func_name, exc_info=error)
-                self._finalize_failure(job, queue, execution, (type(error), error, error.__traceback__))
-        except RedisError as away:
-            log.warning("Redis did not hear of the end of job %s: %s", job.id, away)
-        finally:
-            self.running.discard(done)
-            self.room.release()
+    def _stop_command(self, **which: str) -> None:
+        if not self.intake.stop(**which):
+            log.info("A command asks to stop %s, which is not executed here.", which)
 
-    async def _open(self) -> None:
+    def request_stop(self, signum: int, frame: FrameType | None = None) -> None:
+        """The first signal: stop in order. The second: leave at once."""
+        moment = leases.clock()
+        if self.stopped_at is None:
+            self.stopped_at = moment
+            self._stop_requested = True
+            _later(GONE_S, os._exit, 1)
+            self.loop.call_soon_threadsafe(self._stopping.set)
+        elif moment - self.stopped_at > ECHO_S:
+            log.warning("Worker %s leaves at once.", self.slot)
+            _later(COLD_S, os._exit, 1)
+            threading.Thread(target=self._leave_at_once, daemon=True).start()
+
+    request_force_stop = request_stop
+
+    # From start to end
+
+    async def _serve(self, *, is_burst: bool) -> None:
+        ticker = self.loop.create_task(self._tick())
         await self.engine.pool.open(wait=True)
-        self._ticker = asyncio.ensure_future(self._tick())
+        self.intake.open(on_empty=self._stop_when_empty if is_burst else None)
+        threading.Thread(target=self._reconcile, name="reconciler", daemon=True).start()
+        self._on_ready(self)
+        await self._stopping.wait()
+        self.intake.close()
+        await self._wind_down()
+        ticker.cancel()
+        for closing in (self.engine.settle(), providers.aclose_all(), self.engine.pool.close(timeout=0.3)):
+            try:
+                await asyncio.wait_for(closing, timeout=0.5)
+            except Exception as unwilling:
+                log.debug("Something did not close in time: %r", unwilling)
+
+    async def _wind_down(self) -> None:
+        """Let turns come to their next step; cancel those that do not in time."""
+        asked = leases.clock() if self.stopped_at is None else self.stopped_at
+        running = [started.future for started in self.intake.running if started.future is not None]
+        if running:
+            _, running_still = await asyncio.wait(running, timeout=max(0, asked + WARM_S - leases.clock()))
+            for future in running_still:
+                future.cancel()
+            if running_still:
+                log.warning("%d turns were in a call until the end; their runs are free again.", len(running_still))
+                await asyncio.wait(running_still, timeout=0.3)
+
+    def _leave(self) -> None:
+        """End the life, so that nothing is held any more, and say so to Redis."""
+        self._over.set()
+        self.lease.give_up()
+        try:
+            close_old_connections()
+            workers.end(self.life.pk, given_back=self.given_back)
+        except Exception as away:
+            log.warning("The life could not be ended (%s); its lease runs out.", away)
+        self.intake.finish(timeout=0.3)
+        try:
+            self.teardown()  # type: ignore[no-untyped-call]
+        except RedisError as away:
+            log.debug("Redis did not hear of the end of this worker: %s", away)
+
+    def _leave_at_once(self) -> None:
+        self.lease.give_up()
+        try:
+            workers.end(self.life.pk)
+            self.register_death()  # type: ignore[no-untyped-call]
+        except Exception as away:
+            log.warning("The life could not be ended (%s); its lease runs out.", away)
+        os._exit(0)
+
+    def _stop_when_empty(self) -> None:
+        self.stopped_at = leases.clock()
+        self.loop.call_soon_threadsafe(self._stopping.set)
+
+    # The lease
 
     async def _tick(self) -> None:
         while True:
-            self.ticked_at = time.monotonic()
+            self.ticked_at = leases.clock()
             await asyncio.sleep(0.25)
 
-    def _keep_lease(self) -> None:
-        """Prolong the lease each second, as long as the loop still ticks; leave the process when it is lost."""
-        epoch, last = -1, time.monotonic()
-        while not self.loop.is_closed():
-            time.sleep(workers.BEAT.total_seconds())
-            if time.monotonic() - self.ticked_at > workers.LEASE.total_seconds() / 2:
-                log.error("The loop has stopped ticking; the lease is left to expire.")
-                continue
-            try:
-                close_old_connections()
-                seen = workers.beat(self.life.pk, epoch)
-            except Exception as away:
-                log.warning("The lease could not be prolonged: %s", away)
-                connection.close()
-                if time.monotonic() - last < workers.LEASE.total_seconds():
-                    continue
-                seen = None
-            if seen is None:
-                if self._stop_requested and not self.running:
-                    return
-                log.error("Worker %s has lost its lease; it stops so that a new life can begin.", self.slot)
-                os._exit(LOST_LEASE)
-            epoch, last = seen, time.monotonic()
+    def _heard(self, beat: workers.Beat) -> None:
+        """Tell the engine which of its runs somebody wants to stop; each once."""
+        fresh = set(beat.interrupted) - self._told
+        self._told = set(beat.interrupted)
+        interrupt = getattr(self.engine, "interrupt", None)
+        if interrupt is not None:
+            for run_id in fresh:
+                self.loop.call_soon_threadsafe(interrupt, run_id)
+
+    def _lost(self, why: str) -> None:
+        log.error("Worker %s has lost its lease: %s. It stops so that a new life can begin.", self.slot, why)
+        self.intake.closing.set()
+        for started in self.intake.running:
+            if started.future is not None:
+                self.loop.call_soon_threadsafe(started.future.cancel)
+        self._over.wait(0.2)
+        os._exit(LOST_LEASE)
+
+    # Reconciling
 
     def _reconcile(self) -> None:
-        while not self.loop.is_closed():
-            time.sleep(1)
+        lately: dict[UUID, float] = {}
+        for number in itertools.count(1):
+            if self._over.wait(1):
+                connection.close()
+                return
             try:
                 close_old_connections()
-                found = workers.reconcile()
-                if found and found.forgotten and not self._redis_answers():
-                    for run_id in found.forgotten:
-                        self.run_directly(run_id)
+                workers.reconcile(lately=lately, mends=number % 10 == 0)
+                if number % 3 == 0:
+                    self._release_what_nobody_works_on()
+                if self.intake.is_away and self.stopped_at is None:
+                    self._claim_without_redis()
             except Exception as away:
                 log.warning("The reconciler could not finish its pass: %s", away)
+                alarms.look_at(away)
                 connection.close()
 
-    def _redis_answers(self) -> bool:
-        try:
-            return bool(self.connection.ping())
-        except RedisError:
-            return False
+    def _release_what_nobody_works_on(self) -> None:
+        held = recovery.held_longer(self.life.pk, HELD_BY_MISTAKE)
+        lost = [run_id for run_id in held if run_id not in self.turns]
+        if lost:
+            log.warning("%d runs were held without a turn; they are free again.", len(lost))
+            recovery.release(self.life.pk, lost)
 
-    def _drain(self) -> None:
-        """Wait for turns to give their runs back (they stop before their next step), then close."""
-        deadline = time.monotonic() + 30
-        while self.running and time.monotonic() < deadline:
-            time.sleep(0.05)
-        asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(timeout=10)
-
-    async def _close(self) -> None:
-        self._ticker.cancel()
-        await self.engine.settle()
-        await providers.aclose_all()
-        await self.engine.pool.close()
+    def _claim_without_redis(self) -> None:
+        room = dict(zip(RunPriority, self.intake.room(), strict=True))
+        for run_id, _, priority in recovery.runnable(max(room.values())):
+            if room[RunPriority(priority)] > 0 and run_id not in self.turns:
+                place = list(RunPriority).index(RunPriority(priority))
+                self.intake.begin(place, self.turn, run_id)
+                room = dict(zip(RunPriority, self.intake.room(), strict=True))
 
 
-def _chore(function: Any, args: tuple[Any, ...]) -> Any:
-    close_old_connections()
-    try:
-        return function(*args)
-    finally:
-        close_old_connections()
+def _later(seconds: float, function: Callable[..., Any], *args: Any) -> None:
+    timer = threading.Timer(seconds, functools.partial(function, *args))
+    timer.daemon = True
+    timer.start()

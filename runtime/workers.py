@@ -1,19 +1,22 @@
-"""Worker incarnations: their leases, and the reconciler that finds what a dead process or Redis forgot."""
+"""Worker incarnations: their lives and beats, and the pass of the reconciler. When to trust a lease: see `leases`."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.utils.timezone import now
+from django.db.models.functions import Now
 
-from console import ids, live
-from runtime import queueing
-from runtime.models import Worker
+from console import live
+from runtime import admission, queueing, recovery
+from runtime.models import Run, Worker
+from runtime.states import RunStatus
 
 LEASE = timedelta(seconds=12)
 BEAT = timedelta(seconds=1)
@@ -23,68 +26,64 @@ RECONCILER_LOCK = 0x5D2E
 REGISTER_SQL = """
     UPDATE runtime_worker SET ended_at = clock_timestamp() WHERE slot = %s AND ended_at IS NULL
 """
-# Each beat prolongs the lease and says which switch epoch this worker has seen, and since when. No row: the lease is
-# gone.
+# Each beat prolongs the lease, says which switch epoch this worker has seen, and since when, and learns which of its
+# runs somebody wants to stop. No row: the lease is gone.
 BEAT_SQL = """
     UPDATE runtime_worker SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
         seen_at = CASE WHEN seen_switch_epoch = switches.epoch THEN seen_at ELSE clock_timestamp() END,
         seen_switch_epoch = switches.epoch
     FROM (SELECT COALESCE((SELECT epoch FROM releases_switchepoch WHERE id = 1), 0) AS epoch) AS switches
     WHERE id = %(worker)s AND ended_at IS NULL AND lease_until > clock_timestamp()
-    RETURNING seen_switch_epoch, seen_switch_epoch <> %(epoch)s
+    RETURNING seen_switch_epoch, seen_switch_epoch <> %(epoch)s, ARRAY(
+        SELECT run.id FROM runtime_run AS run WHERE run.worker_id = %(worker)s AND run.status = 'running'
+            AND (run.cancel_requested_at IS NOT NULL OR run.pause_requested_at IS NOT NULL))
 """
 END_EXPIRED_SQL = """
     UPDATE runtime_worker SET ended_at = clock_timestamp() WHERE ended_at IS NULL AND lease_until <= clock_timestamp()
 """
-# Runs held by an incarnation that has ended: their next claim raises the fence, so the old one can never write again.
-REQUEUE_SQL = """
-WITH orphan AS (
-    UPDATE runtime_run AS run SET status = 'queued', worker_id = NULL, queued_at = clock_timestamp(), seq = run.seq + 1,
-        working_ms = run.working_ms
-            + GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - run.turn_started_at) * 1000)::bigint
-    FROM runtime_worker AS worker
-    WHERE run.status = 'running' AND worker.id = run.worker_id AND worker.ended_at IS NOT NULL
-    RETURNING run.id, run.seq, run.fence, worker.slot, worker.id AS worker_id
-), event AS (
-    INSERT INTO runtime_runevent (run_id, seq, kind, at, by_label, data)
-    SELECT id, seq, 'lease.lost', clock_timestamp(), 'system (reconciler)',
-        jsonb_build_object('worker', worker_id::text, 'slot', slot, 'fence', fence)
-    FROM orphan
-)
-SELECT id, fence FROM orphan
-"""
-DUE_SQL = """
-    UPDATE runtime_run SET queued_at = clock_timestamp()
-    WHERE id IN (SELECT id FROM runtime_run WHERE status = 'queued'
-                 AND queued_at < clock_timestamp() - make_interval(secs => %s)
-                 AND (wake_at IS NULL OR wake_at <= clock_timestamp())
-                 ORDER BY queued_at LIMIT 500 FOR UPDATE SKIP LOCKED)
-    RETURNING id, fence
-"""
 
 
 @transaction.atomic
-def register(slot: str) -> Worker:
+def register(slot: str, *, capacity: int = 0) -> Worker:
     """Begin a new life in this slot. The life before it ends at once, and its runs become free."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"worker-slot:{slot}"])
         cursor.execute(REGISTER_SQL, [slot])
-        worker = Worker.objects.create(slot=slot, host=socket.gethostname(), pid=os.getpid(), lease_until=now() + LEASE)
-        cursor.execute(REQUEUE_SQL)
-        _enqueue(cursor.fetchall())
+    worker = Worker.objects.create(
+        slot=slot,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        capacity=capacity,
+        started_at=Now(),
+        lease_until=Now() + LEASE,
+    )
+    worker.refresh_from_db()
+    recovery.free_of_ended_lives(counts=True)
     return worker
 
 
-def end(worker_id: UUID) -> None:
-    """The life ends in order: nothing is held any more, or it is free again from now on."""
-    Worker.objects.filter(pk=worker_id, ended_at__isnull=True).update(ended_at=now())
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(REQUEUE_SQL)
-        _enqueue(cursor.fetchall())
+@transaction.atomic
+def end(worker_id: UUID, *, given_back: Collection[UUID] = ()) -> None:
+    """The life ends in order: nothing is held any more, or it is free again from now on.
+
+    `given_back` are runs that it has put back into the queue itself; others are told of them now.
+    """
+    Worker.objects.filter(pk=worker_id, ended_at__isnull=True).update(ended_at=Now())
+    recovery.free_of_ended_lives(counts=False)
+    ready = Run.objects.filter(pk__in=given_back, status=RunStatus.QUEUED, held_for="", wake_at=None)
+    queueing.enqueue_runs(list(ready.values_list("pk", "fence", "priority")))
 
 
-def beat(worker_id: UUID, epoch: int) -> int | None:
-    """Prolong the lease. Returns the switch epoch seen, or None when the lease is lost and the process must stop."""
+@dataclass(frozen=True)
+class Beat:
+    """What a worker learns when it prolongs its lease: the switch epoch, and which of its runs are to stop."""
+
+    epoch: int
+    interrupted: list[UUID]
+
+
+def beat(worker_id: UUID, epoch: int) -> Beat | None:
+    """Prolong the lease. None: it is lost, and the process must stop."""
     with connection.cursor() as cursor:
         cursor.execute(BEAT_SQL, {"lease_s": LEASE.total_seconds(), "worker": worker_id, "epoch": epoch})
         row = cursor.fetchone()
@@ -92,32 +91,49 @@ def beat(worker_id: UUID, epoch: int) -> int | None:
         return None
     if row[1]:
         live.announce("switches")
-    return int(row[0])
+    return Beat(int(row[0]), row[2])
 
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What one pass found: orphans of dead workers, and queued runs that nobody had claimed."""
+    """What one pass found: orphans of dead workers, queued runs nobody had claimed, runs that waited for nothing."""
 
     orphans: list[UUID]
     forgotten: list[UUID]
+    mended: list[UUID]
 
 
-def reconcile(*, forgotten: timedelta = FORGOTTEN) -> Reconciled | None:
-    """Repair what a crash or Redis forgot. One process at a time; None when another one is at it."""
+def reconcile(
+    *, forgotten: timedelta = FORGOTTEN, lately: dict[UUID, float] | None = None, mends: bool = True
+) -> Reconciled | None:
+    """Repair what a crash or Redis forgot. One process at a time; None when another one is at it.
+
+    `lately` is the caller's memory of when it put runs into the queue: what was put there less than `forgotten` ago
+    is not put there again. `mends`: also look for runs that wait for nothing, which costs more.
+    """
+    lately = {} if lately is None else lately
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [RECONCILER_LOCK])
         if not cursor.fetchone()[0]:
             return None
         cursor.execute(END_EXPIRED_SQL)
-        cursor.execute(REQUEUE_SQL)
-        orphans = cursor.fetchall()
-        cursor.execute(DUE_SQL, [forgotten.total_seconds()])
-        due = cursor.fetchall()
-        _enqueue([*orphans, *due])
-        for run_id, _ in orphans:
-            live.announce(f"run:{ids.public('run', run_id)}")
-    return Reconciled([row[0] for row in orphans], [row[0] for row in due])
+        orphans = recovery.free_of_ended_lives(counts=True)
+        due = _not_lately(recovery.runnable(recovery.MOST_AT_ONCE, forgotten=forgotten), forgotten, lately)
+        queueing.enqueue_runs(due)
+    admission.sweep()
+    mended = recovery.mend_approvals() if mends else []
+    return Reconciled(orphans, [row[0] for row in due], mended)
+
+
+def _not_lately(
+    due: list[tuple[UUID, int, str]], forgotten: timedelta, lately: dict[UUID, float]
+) -> list[tuple[UUID, int, str]]:
+    moment = time.monotonic()
+    for run_id in [run_id for run_id, then in lately.items() if moment - then > forgotten.total_seconds()]:
+        del lately[run_id]
+    found = [row for row in due if row[0] not in lately]
+    lately.update({run_id: moment for run_id, _, _ in found})
+    return found
 
 
 def acknowledged(epoch: int) -> tuple[int, int, float | None]:
@@ -131,8 +147,3 @@ def acknowledged(epoch: int) -> tuple[int, int, float | None]:
     told = [worker.seen_at for worker in seen if worker.seen_at and changed and worker.started_at <= changed]
     seconds = (max(told) - changed).total_seconds() if changed and told and max(told) >= changed else None
     return len(seen), len(alive), seconds
-
-
-def _enqueue(rows: list[tuple[UUID, int]]) -> None:
-    for run_id, fence in rows:
-        queueing.enqueue_run(run_id, fence)

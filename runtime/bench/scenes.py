@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from psycopg_pool import AsyncConnectionPool
 
 from console import ids
@@ -148,7 +149,7 @@ async def _outside() -> AsyncConnectionPool[Any]:
 
 def _turn_knobs() -> None:
     """What the worker command has no option for."""
-    worker.TURNS_AT_ONCE = KNOBS.conc
+    settings.TURNS_AT_ONCE = KNOBS.conc
     worker.open_pool = partial(worker.open_pool, KNOBS.pool)
     if KNOBS.lease_s is not None:
         workers.LEASE = timedelta(seconds=KNOBS.lease_s)

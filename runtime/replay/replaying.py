@@ -206,11 +206,11 @@ async def _engine(*, is_draining: Callable[[], bool], on_lost: Callable[[], None
 
 
 async def _keep_lease(worker_id: UUID, on_lost: Callable[[], None]) -> None:
-    epoch: int | None = -1
-    while epoch is not None:
+    beat: workers.Beat | None = workers.Beat(-1, [])
+    while beat is not None:
         await asyncio.sleep(workers.BEAT.total_seconds())
         try:
-            epoch = await threads.run(workers.beat, worker_id, epoch)
+            beat = await threads.run(workers.beat, worker_id, beat.epoch)
         except Exception as away:
             log.warning("The lease of the replay could not be prolonged: %s", away)
     log.error("The replay has lost its lease; it stops. Its runs are free for other workers.")

@@ -136,7 +136,7 @@ def test_an_unsafe_call_in_flight_when_its_worker_dies_is_settled_never_repeated
     until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
 
     request = ApprovalRequest.objects.get()
-    assert request.labels == {"approve": "It happened", "reject": "It did not happen"}
+    assert request.labels["approve"] == "It happened"
     requests.decide(request.pk, Verdict.APPROVE, by=system("test"), reason="seen in the outbox")
     until(lambda: finished([run]))
     assert Run.objects.get(pk=run.pk).status == RunStatus.SUCCEEDED
@@ -210,6 +210,7 @@ def test_no_call_starts_after_the_commit_of_a_kill_switch(processes: Processes):
     """Many runs in flight, a switch in the middle: every intent was committed before the switch, or refused."""
     release = a_chaos_release()
     runs = [harness.start(release, f"run {number}") for number in range(40)]
+    processes.env["STEADYHAND_TURNS_AT_ONCE"] = "3"  # so that most of them still have their payment before them
     processes.start("w1")
     processes.start("w2")
     until(lambda: len(harness.paid()) >= 3)

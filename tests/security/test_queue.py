@@ -26,7 +26,7 @@ from tests.runtime.test_workers import Processes, a_chaos_release, processes, un
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOBODY = "run_" + "0" * 26
-RECORD = {"created_at": "2026-11-24T08:00:00.000000Z", "status": "queued", "origin": "runs", "timeout": "3600"}
+RECORD = {"created_at": "2026-11-24T08:00:00.000000Z", "status": "queued", "origin": queue.RUNS, "timeout": "3600"}
 
 
 @pytest.fixture(autouse=True)
@@ -76,13 +76,13 @@ def test_forged_records_run_nothing_and_stop_no_worker(processes: Processes, tmp
     mark = tmp_path / "executed"
     redis = django_rq.get_connection(queue.RUNS)
     process = processes.start()
-    redis.rpush("rq:queue:runs", b"\xff\xfe", "no-such-job")
+    redis.rpush(f"rq:queue:{queue.RUNS}", b"\xff\xfe", "no-such-job")
     for name, record in forged(mark).items():
         redis.hset(f"rq:job:forged {name}", mapping=record)
-        redis.rpush("rq:queue:runs", f"forged {name}")
+        redis.rpush(f"rq:queue:{queue.RUNS}", f"forged {name}")
     run = start(a_chaos_release())
 
-    until(lambda: Run.objects.get(pk=run.pk).status in FINAL and redis.llen("rq:queue:runs") == 0)
+    until(lambda: Run.objects.get(pk=run.pk).status in FINAL and redis.llen(f"rq:queue:{queue.RUNS}") == 0)
 
     assert process.poll() is None
     assert not mark.exists()

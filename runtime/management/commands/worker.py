@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import socket
+import sys
+import threading
 import time
 import uuid
 from argparse import ArgumentParser
@@ -18,6 +22,8 @@ from releases.bundles import ModelSpec
 from releases.models import Agent
 from runtime import providers, tools
 from runtime.worker import AsyncWorker
+
+log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 60
 
@@ -34,20 +40,26 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         tools.known()
         self._wait_for_database()
-        providers.preload(_active_models())
         slot = options["slot"] or f"{socket.gethostname()}-{os.getpid()}"
-        queues = [django_rq.get_queue(name) for name in (queue.RUNS, queue.CHORES)]
+        queues = [django_rq.get_queue(name) for name in queue.QUEUES]
         worker = AsyncWorker(
             queues,
             slot=slot,
+            on_ready=self._say_ready,
             name=f"{slot}-{uuid.uuid4().hex[:8]}",
             connection=queues[0].connection,
             job_class=queue.Job,
             queue_class=queue.Queue,
             serializer="rq.serializers.JSONSerializer",
         )
-        self.stdout.write(f"Worker {slot} is ready (life {worker.life.pk}).")
-        worker.work(burst=options["burst"], logging_level="WARNING")
+        worker.work(burst=options["burst"])
+        if not options["burst"]:
+            _leave_without_threads()
+
+    def _say_ready(self, worker: AsyncWorker) -> None:
+        self.stdout.write(f"Worker {worker.slot} is ready (life {worker.life.pk}).")
+        self.stdout.flush()
+        threading.Thread(target=_preload, name="preload", daemon=True).start()
 
     def _wait_for_database(self) -> None:
         """A worker may be started while the database restarts; it says what it waits for instead of breaking off."""
@@ -61,6 +73,23 @@ class Command(BaseCommand):
                     raise CommandError(f"The database did not answer for {LONGEST_WAIT_S} s: {away}") from away
                 self.stderr.write(f"Waiting for the database: {str(away).splitlines()[0]}")
                 time.sleep(1)
+
+
+def _leave_without_threads() -> None:
+    """End the process although a tool or a chore may still be in a call: what it does now takes no effect."""
+    sys.stdout.flush()
+    atexit._run_exitfuncs()  # noqa: SLF001 (os._exit would leave them out)
+    os._exit(0)
+
+
+def _preload() -> None:
+    """Import what the active releases need while the worker already works."""
+    try:
+        providers.preload(_active_models())
+    except Exception as missing:
+        log.warning("A model's package could not be imported ahead: %s", missing)
+    finally:
+        connection.close()
 
 
 def _active_models() -> list[ModelSpec]:
