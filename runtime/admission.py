@@ -130,7 +130,8 @@ def advance(thread_id: UUID | None = None) -> int:
 def fill(keys: Iterable[str] | None = None, *, claimed_here: Collection[UUID] = ()) -> list[UUID]:
     """Give free slots to the runs that have waited longest; only to those that share one of `keys`, if given.
 
-    Returns the admitted runs. Workers are told of them, except of `claimed_here`: the caller claims those. Never called inside another transaction: the lock comes before the rows.
+    Returns the admitted runs. Workers are told of them, except of `claimed_here`: the caller claims those. Never
+    called inside another transaction: the lock comes before the rows.
     """
     parameters = {"keys": None if keys is None else list(keys)}
     with transaction.atomic(), connection.cursor() as cursor:
