@@ -170,12 +170,11 @@ def sweep() -> bool:
 
 def _enqueue(rows: Iterable[tuple[Any, ...]]) -> None:
     """After commit. A row is (run, fence, priority)."""
-    told = False
-    for run_id, fence, *_ in rows:
-        queueing.enqueue_run(run_id, fence)
+    found = [(run_id, fence, priority) for run_id, fence, priority, *_ in rows]
+    queueing.enqueue_runs(found)
+    for run_id, _, _ in found:
         live.announce(f"run:{ids.public('run', run_id)}")
-        told = True
-    if told:
+    if found:
         live.announce("runs")
 
 

@@ -84,8 +84,8 @@ class RunPriority(StrEnum):
     """Which queue a run waits in. A worker takes them in this order and keeps places free for those before."""
 
     INTERACTIVE = "interactive"  # somebody waits for the answer
-    BACKGROUND = "background"
-    EVALUATION = "evaluation"  # evals, shadows, drills and replays: never at the expense of the others
+    BACKGROUND = "background"  # drills and replays, and what its starter says may wait
+    EVALUATION = "evaluation"  # evals and shadows: never at the expense of the others
 
 
 class StepKind(StrEnum):

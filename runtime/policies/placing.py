@@ -8,7 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runtime.states import RunKind, RunPriority
+
 RESERVE_RATIO = 0.1  # of all places, kept for each class from those below it
+
+
+_PRIORITIES = {
+    RunKind.LIVE: RunPriority.INTERACTIVE,
+    RunKind.DRILL: RunPriority.BACKGROUND,
+    RunKind.REPLAY: RunPriority.BACKGROUND,
+    RunKind.SHADOW: RunPriority.EVALUATION,
+    RunKind.EVAL: RunPriority.EVALUATION,
+}
+
+
+def priority_of(kind: RunKind) -> RunPriority:
+    """The queue of a run whose starter names none."""
+    return _PRIORITIES[kind]
 
 
 def limits(places: int, running: Sequence[int]) -> list[int]:
