@@ -52,6 +52,7 @@ class ApprovalLine(Schema):
 class ApprovalOut(ApprovalLine):
     arguments: dict[str, Any] = Field(description="What would be executed, exactly")
     editable: list[str] = Field(description="Arguments that `edits` may change")
+    answers: dict[Verdict, str] = Field(description="Verdicts that are offered, with the words on their buttons")
     rule: str
     rule_version: str
     why: str
@@ -73,7 +74,7 @@ class ApprovalFilters(envelope.Filters):
 
 class Decide(envelope.Body):
     verdict: Verdict
-    reason: str = Field("", max_length=requests.LONGEST_REASON, description="Required to reject; the agent receives it")
+    reason: str = Field("", max_length=requests.LONGEST_REASON, description="Required unless you approve")
     edits: dict[str, Any] = Field({}, description="Argument to its new value; only when approving")
     version: int | None = Field(None, ge=1, description="version of the request you read; refused if it changed")
 
@@ -94,8 +95,11 @@ def get_approval(request: Request, approval_id: envelope.ApprovalId) -> Any:
 
 @router.post("/approvals/{approval_id}/decision", auth=Token("approvals.decide"), response=ApprovalOut)
 def decide_approval(request: Request, approval_id: envelope.ApprovalId, body: Decide) -> Any:
-    """Approve (with or without edits) or reject. The same decision again changes nothing."""
-    if body.verdict == Verdict.REJECT and body.edits:
+    """Give one of the request's answers: approve (with or without edits), reject, and where it offers it, give_up.
+
+    The same decision again changes nothing.
+    """
+    if body.verdict != Verdict.APPROVE and body.edits:
         raise problems.Invalid("Edits belong to an approval.", errors={"edits": "Only with approve."})
     requests.decide(
         approval_id, body.verdict, by=request.actor, reason=body.reason, edits=body.edits, version=body.version
@@ -133,6 +137,7 @@ def _full(request: Request, item: ApprovalRequest) -> dict[str, Any]:
         **_line(item),
         "arguments": item.arguments,
         "editable": [field["name"] for field in item.fields if field.get("editable")],
+        "answers": requests.answers(item),
         "rule": item.rule,
         "rule_version": item.rule_version,
         "why": item.why,

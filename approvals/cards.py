@@ -84,8 +84,18 @@ class Card:
 
     @property
     def is_question(self) -> bool:
-        """Whether the two answers are other words than approve and reject: something is asked, nothing proposed."""
+        """Whether the answers are other words than approve and reject: something is asked, nothing proposed."""
         return bool(self.request.labels.get("reject", "Reject") != "Reject")
+
+    @property
+    def third(self) -> str:
+        """The words on the button of the third answer; empty where the question does not offer one."""
+        return requests.answers(self.request).get(Verdict.GIVE_UP, "")
+
+    @property
+    def answered(self) -> str:
+        """The words of the answer that was given."""
+        return requests.answers(self.request).get(Verdict(self.decision.verdict), "") if self.decision else ""
 
     @property
     def may(self) -> bool:

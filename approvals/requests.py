@@ -73,7 +73,7 @@ def decide(
     """Answer the question and wake what waits for it, in one transaction.
 
     `edits` maps arguments to new values; they pass the tool's schema and the policy again. Deciding the same
-    way a second time changes nothing.
+    way a second time changes nothing. To give up is an answer only where the question offers it: see `answers`.
 
     Raises:
         ApprovalRequest.DoesNotExist: no such request, or not on an agent this actor may decide for.
@@ -86,6 +86,8 @@ def decide(
     if repeated and not edits:
         return repeated
     _guard(request, by, version)
+    if verdict not in answers(request):
+        raise problems.Invalid(f"This request does not offer to {verdict.replace('_', ' ')}. Approve or reject it.")
     reason = _reason(verdict, reason)
     arguments = _decided_arguments(request, verdict, edits or {})
 
@@ -108,6 +110,12 @@ def decide(
     audit.record(by, f"approval.{verdict}", request, reason=reason, changes=changes)
     announce(request)
     return decision
+
+
+def answers(request: ApprovalRequest) -> dict[Verdict, str]:
+    """What may be answered, with the words on each button. A third answer is there only where it has words."""
+    words = {Verdict.APPROVE: "Approve", Verdict.REJECT: "Reject"}
+    return {**words, **{Verdict(name): str(word) for name, word in request.labels.items() if name in list(Verdict)}}
 
 
 def right(request: ApprovalRequest, *, by: Actor) -> deciding.MayDecide | deciding.MayNot:
@@ -287,7 +295,8 @@ def _person(actor_id: str) -> str:
 
 
 def _what_was_decided(decision: Decision) -> str:
-    word = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}[Verdict(decision.verdict)]
+    words = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected", Verdict.GIVE_UP: "gave up on"}
+    word = words[Verdict(decision.verdict)]
     changed = "; ".join(f"{name} {before} became {after}" for name, (before, after) in decision.edits.items())
     why = f" Reason: {decision.reason}" if decision.reason else ""
     return (
@@ -302,6 +311,8 @@ def _reason(verdict: Verdict, reason: str) -> str:
         raise problems.Invalid(
             "A rejection needs a reason: the agent receives it and can act on it.", errors={"reason": "Say why."}
         )
+    if verdict == Verdict.GIVE_UP and not reason:
+        raise problems.Invalid("Giving up needs a reason: it stays with the run.", errors={"reason": "Say why."})
     if len(reason) > LONGEST_REASON:
         raise problems.Invalid(
             f"The reason has {len(reason)} characters; at most {LONGEST_REASON} are kept. Shorten it.",
@@ -311,7 +322,7 @@ def _reason(verdict: Verdict, reason: str) -> str:
 
 
 def _decided_arguments(request: ApprovalRequest, verdict: Verdict, edits: Mapping[str, Any]) -> dict[str, Any]:
-    if verdict == Verdict.REJECT or not edits:
+    if verdict != Verdict.APPROVE or not edits:
         return dict(request.arguments)
     editable = {field["name"] for field in request.fields if field.get("editable")}
     locked = sorted(set(edits) - editable)

@@ -186,7 +186,7 @@ def _verdict(posted: Mapping[str, str]) -> Verdict:
     try:
         return Verdict(posted.get("verdict", ""))
     except ValueError as wrong:
-        raise problems.Invalid("Say whether you approve or reject.") from wrong
+        raise problems.Invalid("Say which answer you give.") from wrong
 
 
 def _version(posted: Mapping[str, str], name: str = "version") -> int | None:
@@ -198,7 +198,7 @@ def _said(decision: Decision, approval: ApprovalRequest) -> str:
     word = str(approval.labels.get(decision.verdict) or "")
     if word and word not in ("Approve", "Reject"):
         return word
-    if decision.verdict == Verdict.REJECT:
+    if decision.verdict != Verdict.APPROVE:
         return "Rejected"
     count = len(decision.edits)
     return f"Approved with {count} {'edit' if count == 1 else 'edits'}" if count else "Approved"

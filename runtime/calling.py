@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,17 +16,22 @@ from console import redact
 from releases import switches
 from releases.bundles import ToolManifest
 from releases.policies.switching import Engaged
-from runtime import calls, journal, spending, threads, toolbox, turns
+from runtime import attempts, calls, journal, spending, threads, toolbox, turns, verifying
+from runtime.attempts import Failure
+from runtime.circuits import Open, Outcome
 from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write
 from runtime.messages import Call
 from runtime.policies import gating, looping
 from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import Entry, Finish, Judge, Recover
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
+from runtime.policies.recovering import Park, Settle, Wait
+from runtime.policies.retrying import ErrorClass
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from runtime.toolbox import Executable
 from runtime.tools import ToolError
 from runtime.turns import Shell, Turn
+from runtime.verifying import Found
 
 LONGEST_ERROR = 4000  # characters of a tool's own error that are kept and told
 
@@ -45,7 +50,7 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
         if void:
             return await _refuse(engine, turn, call, Refuse("approval-void", void))
 
-    facts = _facts(turn, call, prepared, await engine.switches(), reviewed=approval is not None)
+    facts = _facts(turn, command, prepared, await engine.switches())
     verdict = gating.decide_call(facts)
     if isinstance(verdict, Refuse) and verdict.switch_id:  # a switch that was lifted meanwhile refuses nothing
         verdict = gating.decide_call(replace(facts, switches=await engine.switches(fresh=True)))
@@ -56,20 +61,39 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
         await threads.run(calls.park, turn, call, manifest, prepared.arguments, verdict)
         engine.announce(turn, ended=True)
         return True
-    return await _start(engine, turn, call, manifest, executable, prepared.arguments, verdict)
+    leave = await attempts.for_tool(engine, turn, manifest)
+    if isinstance(leave, Open):
+        return await _refuse(engine, turn, call, attempts.refusal(leave))
+    async with engine.circuits.using(leave) as outcome:
+        return await _start(
+            engine, turn, call, manifest, executable, prepared.arguments, verdict, command.again, outcome
+        )
 
 
 async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
     """Decide about a call whose process died between its intent and its result (see the effect contract)."""
     call, entry = command.call, command.entry
     manifest = turn.bundle.toolset[call.name]
-    if manifest.retry == "unsafe":
-        await threads.run(calls.park_unknown, turn, call, manifest, entry)
-        engine.announce(turn, ended=True)
-        return True
-    # Read and idempotent calls are made again with the same key; a transactional one is known not to have happened.
+    found = await verifying.find_out(engine, turn, manifest, entry)
+    said: dict[str, Any] = {"tool": call.name, "step": entry.id, "fence": turn.lease.fence}
+    if found.finding is not None:
+        said |= {"answer": found.answer, "evidence": found.evidence}
+    match found.decision:
+        case Settle():
+            return await _settle(engine, turn, manifest, entry, found, said)
+        case Wait(until=until):
+            why = {"why": f"whether {call.name} happened is asked again later", "until": until.isoformat()}
+            told = [("call.verified", said), ("run.yielded", why)]
+            await engine.commit(turn, Write(status=RunStatus.QUEUED, wake_at=until, events=told))
+            return True
+        case Park(why=why_asked):
+            await threads.run(calls.park_unknown, turn, call, manifest, entry, why_asked, found.evidence)
+            engine.announce(turn, ended=True)
+            return True
+    # Read and idempotent calls are made again with the same key; a transactional one is known not to have happened,
+    # and so is an unsafe one whose outside says so at a time when it can not happen any more.
     executable = toolbox.resolve(turn.bundle, manifest, turn.row["thread_id"], call.id)
-    again = Write(events=[("call.repeated", {"tool": call.name})], guard=_guard(turn, manifest, is_reviewed=True))
+    again = Write(events=[("call.repeated", said)], guard=_guard(turn, manifest, is_reviewed=True))
     try:
         await engine.commit(turn, again)
     except SwitchedOff as stopped:
@@ -78,7 +102,21 @@ async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
     except CancelRequested:
         return False
     assert executable is not None
-    await _perform(engine, turn, manifest, executable, entry)
+    return await _perform(engine, turn, manifest, executable, entry, Outcome())
+
+
+async def _settle(
+    engine: Shell, turn: Turn, manifest: ToolManifest, entry: Entry, found: Found, said: Mapping[str, Any]
+) -> bool:
+    """The outside knows the call: it happened, and what it says is the result."""
+    result = getattr(found.finding, "result", None)
+    value = result if result is not None else f"It happened. {found.evidence}".strip()
+    done = _succeeded(manifest, entry, value)
+    done = replace(
+        done, summary=f"Found to have happened: {found.evidence}", output={**done.output, "verified": found.evidence}
+    )
+    write = Write(finished=[done], events=[("call.verified", said)], tainted=_taints(manifest, done))
+    await engine.commit(turn, write)
     return False
 
 
@@ -87,9 +125,10 @@ def unknown(entry: Entry) -> Finished:
     return Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
 
 
-def _facts(
-    turn: Turn, call: Call, prepared: toolbox.Prepared, engaged: tuple[Engaged, ...], *, reviewed: bool
-) -> Facts:
+def _facts(turn: Turn, command: Judge, prepared: toolbox.Prepared, engaged: tuple[Engaged, ...]) -> Facts:
+    """What the gate is told. A call that is made again was counted when it was made first."""
+    call, counted = command.call, int(command.again is not None)
+    spent = turn.spent()
     return Facts(
         tool=call.name,
         bundle=turn.bundle,
@@ -99,14 +138,16 @@ def _facts(
         arguments=prepared.arguments,
         schema_errors=prepared.errors,
         has_secret=prepared.arguments is not None and redact.has_secret(prepared.arguments),
-        spent=turn.spent(),
+        spent=replace(spent, tool_calls=spent.tool_calls - counted),
         budgets=turn.budgets,
-        repeats=turn.state.repeats.get(toolbox.fingerprint(call.name, prepared.arguments), 0),
+        repeats=turn.state.repeats.get(toolbox.fingerprint(call.name, prepared.arguments), 0) - counted,
         loop=looping.decide_loop(
-            turn.state.made, toolbox.likeness(call.name, prepared.arguments), most=turn.budgets.max_repeats
+            turn.state.made[: len(turn.state.made) - counted],
+            toolbox.likeness(call.name, prepared.arguments),
+            most=turn.budgets.max_repeats,
         ),
         approvals=turn.state.approvals,
-        reviewed=reviewed,
+        reviewed=command.approval is not None,
     )
 
 
@@ -148,8 +189,13 @@ async def _start(
     executable: Executable,
     arguments: Mapping[str, Any],
     verdict: Allow,
+    again: Entry | None,
+    outcome: Outcome,
 ) -> bool:
-    """Commit the intent, in the statement that asks the kill switches, and only then make the call."""
+    """Commit the intent, in the statement that asks the kill switches, and only then make the call.
+
+    `again` is the failed attempt before this one: its key is used once more.
+    """
     held = await spending.hold_tool_call(engine, turn)
     if isinstance(held, Exhausted):
         return await _refuse(engine, turn, call, Refuse(f"budget:{held.budget}", held.reason, ends_run=True))
@@ -162,7 +208,8 @@ async def _start(
         verdict=StepVerdict.ALLOWED,
         rule=verdict.rule,
         call_id=call.id,
-        idempotency_key=turn.next_key(),
+        attempt=again.attempt + 1 if again else 1,
+        idempotency_key=again.idempotency_key if again else turn.next_key(),
         input={
             "call_id": call.id,
             "arguments": dict(arguments),
@@ -173,7 +220,7 @@ async def _start(
     )
     write = Write(
         steps=[step],
-        tool_calls=1,
+        tool_calls=int(again is None),
         tool=call.name,
         risk="medium" if manifest.is_write else "low",
         guard=_guard(turn, manifest, is_reviewed=verdict.is_reviewed),
@@ -190,8 +237,7 @@ async def _start(
     await spending.settle(engine, held, step)
     entry = turn.state.entry
     assert entry is not None
-    await _perform(engine, turn, manifest, executable, entry)
-    return False
+    return await _perform(engine, turn, manifest, executable, entry, outcome)
 
 
 def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> Guard:
@@ -204,10 +250,16 @@ async def _switched_off(engine: Shell, stopped: SwitchedOff) -> str:
     return f"Kill switch: {switch.title}. {switch.reason}" if switch else "A kill switch was engaged just now."
 
 
-async def _perform(engine: Shell, turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry) -> None:
-    """Make the call whose intent is committed, and commit its result. Never makes it twice."""
+async def _perform(
+    engine: Shell, turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry, outcome: Outcome
+) -> bool:
+    """Make the call whose intent is committed, and commit its result. Never makes it twice.
+
+    True when the turn is over, because the call is made again after a long wait.
+    """
     context = turn.context(entry.idempotency_key)
     arguments = entry.input["arguments"]
+    failure: Failure | None = None
     try:
         async with asyncio.timeout(manifest.timeout_s):
             if manifest.retry == "transactional" and not executable.is_async:
@@ -222,20 +274,52 @@ async def _perform(engine: Shell, turn: Turn, manifest: ToolManifest, executable
                     context,
                     arguments,
                 )
+                outcome.say()
                 await turns.reload(engine.pool, turn)
                 engine.announce(turn)
-                return
+                return False
             value = await _call(engine, manifest, executable, context, arguments)
             finished = _succeeded(manifest, entry, value)
     except ToolError as said:
+        failure = Failure(said.kind, str(said), said.retry_after_s)
         finished = _failed(entry, said.code, str(said)[:300], f"The tool said: {str(said)[:LONGEST_ERROR]}")
     except TimeoutError:
+        failure = Failure(ErrorClass.TIMEOUT, f"no result within {manifest.timeout_s:g} s")
         finished = _late(manifest, entry)
     except LeaseLost:
         raise
     except Exception as broken:
+        failure = Failure(attempts.class_of(broken), f"{type(broken).__name__}: {broken}")
         finished = _broken(manifest, entry, broken)
+    outcome.say(*((failure.error_class, redact.text(failure.error)) if failure else ()))
+    if failure is not None and finished.status == StepStatus.FAILED:
+        wait_s = attempts.tool_wait_s(manifest, entry, failure)
+        if wait_s is not None:
+            return await _again(engine, turn, manifest, entry, finished, wait_s)
     await _finish(engine, turn, manifest, finished)
+    return False
+
+
+async def _again(
+    engine: Shell, turn: Turn, manifest: ToolManifest, entry: Entry, failed: Finished, wait_s: float
+) -> bool:
+    """Write the failed attempt down and wait for the next one: asleep, or with the run given back until then."""
+    told = {"again": True, "waits_s": round(wait_s, 3), "attempt": entry.attempt}
+    failed = replace(
+        failed,
+        summary=f"{failed.summary[:240]} Made again after {wait_s:.1f} s.",
+        output={**failed.output, **told},
+    )
+    write = Write(finished=[failed])
+    if wait_s <= attempts.LONGEST_SLEEP_S:
+        await engine.commit(turn, write)
+        await asyncio.sleep(wait_s)
+        return False
+    write.status, write.wake_at = RunStatus.QUEUED, datetime.now(UTC) + timedelta(seconds=wait_s)
+    why = f"{manifest.name} is tried again later"
+    write.events = [("run.yielded", {"why": why, "until": write.wake_at.isoformat()})]
+    await engine.commit(turn, write)
+    return True
 
 
 async def _call(

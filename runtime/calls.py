@@ -30,6 +30,7 @@ from runtime.turns import Turn
 
 SUBJECT = "run.call"  # subject id: <public run id>:<approval step's public id>
 SETTLEMENT = "run.settlement"
+EFFECT_UNKNOWN = "effect_unknown"
 
 
 def park(turn: Turn, call: Call, manifest: ToolManifest, arguments: Mapping[str, Any], ask: Ask) -> None:
@@ -61,8 +62,11 @@ def park(turn: Turn, call: Call, manifest: ToolManifest, arguments: Mapping[str,
     _park(turn, approval, write, SUBJECT, cards.for_call(turn, manifest, arguments, ask, title), digest)
 
 
-def park_unknown(turn: Turn, call: Call, manifest: ToolManifest, entry: Entry) -> None:
-    """Ask a person whether a call happened that the system cannot know about. It is never made again by itself."""
+def park_unknown(turn: Turn, call: Call, manifest: ToolManifest, entry: Entry, why: str, evidence: str = "") -> None:
+    """Ask a person whether a call happened that the system cannot know about. It is never made again by itself.
+
+    `why` says what could not be found out, `evidence` what the other system has said.
+    """
     moment = datetime.now(UTC)
     arguments = entry.input["arguments"]
     title = f"Did this happen? {cards.title(manifest, arguments)}"
@@ -70,7 +74,8 @@ def park_unknown(turn: Turn, call: Call, manifest: ToolManifest, entry: Entry) -
     approval = _approval_step(call, title, moment, {"settles": entry.id, "arguments": arguments, "digest": digest})
     mark = Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
     write = Write(steps=[approval], finished=[mark], risk="high")
-    _park(turn, approval, write, SETTLEMENT, cards.for_settlement(turn, manifest, arguments, title), digest)
+    card = cards.for_settlement(turn, manifest, arguments, title, why, evidence)
+    _park(turn, approval, write, SETTLEMENT, card, digest)
 
 
 def _approval_step(call: Call, title: str, moment: datetime, bound: Mapping[str, Any]) -> NewStep:
@@ -232,13 +237,19 @@ class CallHandler:
 
 
 class SettlementHandler:
-    """Answers on behalf of runs with a call that may or may not have happened. Approve: it happened."""
+    """Answers on behalf of runs with a call that may or may not have happened.
+
+    Approve: it happened. Reject: it did not. Give up: nobody can say, and the run ends as failed.
+    """
 
     def check(self, request: ApprovalRequest, arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise problems.Invalid("This asks what happened; nothing can be edited.")
 
     def decided(self, request: ApprovalRequest, decision: Decision) -> None:
         run, step = _subject(request)
+        if decision.verdict == Verdict.GIVE_UP:
+            _give_up(run, step, request, decision)
+            return
         happened = decision.verdict == Verdict.APPROVE
         said = f"{decision.by_label} {'confirmed that it happened' if happened else 'found that it did not happen'}"
         settled = Step.objects.select_for_update().get(pk=UUID(step.payload.input["settles"]))
@@ -259,6 +270,18 @@ class SettlementHandler:
         run, step = _subject(request)
         _close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody settled it in time")
         _expire(run, request)
+
+
+def _give_up(run: Run, step: Step, request: ApprovalRequest, decision: Decision) -> None:
+    """Neither answer can be given: the call stays unknown for good, and the run ends with that as its cause."""
+    said = f"{decision.by_label} gave up on finding out whether this happened"
+    settled = Step.objects.select_for_update().get(pk=UUID(step.payload.input["settles"]))
+    content = f"{said}. {decision.reason}".strip()
+    _close(settled, StepStatus.UNKNOWN, "", {"content": content}, said, error=EFFECT_UNKNOWN)
+    output = {"verdict": decision.verdict, "by": decision.by_label, "reason": decision.reason}
+    _close(step, StepStatus.DONE, StepVerdict.REJECTED, output, said)
+    events.append(run, "call.settled", happened=None, by=decision.by_label)
+    _end(run, RunStatus.FAILED, EFFECT_UNKNOWN, f"{request.title} Nobody can say. {content}")
 
 
 def _subject(request: ApprovalRequest) -> tuple[Run, Step]:
@@ -297,17 +320,23 @@ def _wake(run: Run, event: str, data: dict[str, Any]) -> None:
 
 
 def _expire(run: Run, request: ApprovalRequest) -> None:
+    detail = f"Nobody decided on “{request.title}” in time. It was not done."
+    _end(run, RunStatus.EXPIRED, "approval_expired", detail)
+
+
+def _end(run: Run, status: RunStatus, cause: str, detail: str) -> None:
+    """End a parked run whose question has ended it."""
     run.refresh_from_db(fields=["seq", "status", "waiting_since"])
     counted = interventions.parked(run)
-    run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.EXPIRED)
+    run.status = move(RUN_MOVES, RunStatus(run.status), status)
     Run.objects.filter(pk=run.pk).update(
         status=run.status,
-        cause="approval_expired",
-        cause_detail=f"Nobody decided on “{request.title}” in time. It was not done.",
+        cause=cause,
+        cause_detail=detail,
         finished_at=now(),
         **counted,
     )
-    events.append(run, "run.finished", status=run.status, cause="approval_expired")
+    events.append(run, "run.finished", status=run.status, cause=cause)
     queueing.callback_due(run.pk)
     admission.after_end(run)
     live.announce(f"run:{run.public_id}", "runs")

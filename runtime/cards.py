@@ -47,22 +47,28 @@ def for_call(
     }
 
 
-def for_settlement(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], sentence: str) -> dict[str, Any]:
-    """The question whether a call happened whose result was lost."""
+def for_settlement(
+    turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], sentence: str, why: str, said: str = ""
+) -> dict[str, Any]:
+    """The question whether a call happened whose result was lost. `said` is what the other system has answered."""
+    common = _common(turn, manifest, arguments, sentence)
+    if said:
+        answer = {"kind": "fact", "title": f"The look-up of {manifest.name}", "text": said, "note": "", "url": ""}
+        common["evidence"] = [answer, *common["evidence"]]
     fields = [{**field(turn, manifest, name, value), "editable": False} for name, value in arguments.items()]
     return {
-        **_common(turn, manifest, arguments, sentence),
+        **common,
         "risk": "high",
         "fields": fields,
         "rule": "unknown-effect",
         "rule_version": "1",
         "why": (
-            "The worker stopped while this call was under way, so nobody knows whether it happened. It is never "
+            f"This call was cut off while it was under way, so nobody knows whether it happened. {why} It is never "
             "repeated by itself. Look it up in the other system, then say."
         ),
         "if_nobody_decides": "If nobody says, the run ends as expired and the call stays marked as unknown.",
         "reversible": False,
-        "labels": {"approve": "It happened", "reject": "It did not happen"},
+        "labels": {"approve": "It happened", "reject": "It did not happen", "give_up": "Give up"},
         "due_at": now() + timedelta(days=3),
     }
 

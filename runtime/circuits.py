@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from psycopg_pool import AsyncConnectionPool
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from console import ids, live
 from releases.bundles import ModelSpec
@@ -102,6 +104,19 @@ class Open:
         return f"The {self.kind} {self.name} is out of order{since}: {self.why}"
 
 
+@dataclass
+class Outcome:
+    """What came of a call. Until something is said, it has no outcome."""
+
+    is_known: bool = False
+    error_class: str | None = None
+    error: str = ""
+
+    def say(self, error_class: str | None = None, error: str = "") -> None:
+        """`error_class` is None when the other side answered, whatever it said."""
+        self.is_known, self.error_class, self.error = True, error_class, error
+
+
 @dataclass(frozen=True)
 class _Known:
     """A row of the view. `read_at` is the monotonic time that its waits count from."""
@@ -165,6 +180,22 @@ class Circuits:
             if isinstance(decision, Pass):
                 return Ticket(key, self._epochs.get(key, 0))
         return self._open(key, decision if isinstance(decision, Wait) else Wait(0.0, is_probing=True))
+
+    @asynccontextmanager
+    async def using(self, ticket: Ticket | None) -> AsyncIterator[Outcome]:
+        """Make the call within; say its outcome, or it was not made. A database that is away changes nothing here."""
+        outcome = Outcome()
+        try:
+            yield outcome
+        finally:
+            if ticket is not None:
+                try:
+                    if outcome.is_known:
+                        await self.after(ticket, outcome.error_class, outcome.error)
+                    else:
+                        await self.drop(ticket)
+                except (psycopg.Error, PoolTimeout) as away:
+                    log.warning("The circuit breaker of %s %s was not told: %s", *ticket.key, away)
 
     async def after(self, ticket: Ticket, error_class: str | None, error: str = "") -> None:
         """Say what came of the call. `error_class` is None when the other side answered, whatever it said."""

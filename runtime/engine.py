@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from console import ids
 from releases import switches
 from releases.policies.switching import Engaged
-from runtime import admission, calling, journal, modelling, queueing, spending, texts, threads, turns
+from runtime import admission, attempts, calling, journal, modelling, queueing, spending, texts, threads, turns
+from runtime.circuits import Circuits, Open, Outcome
 from runtime.committing import Committer
 from runtime.heralds import Herald
 from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 # The database is not there for the engine's own connections, or for the verbs that go through Django.
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OperationalError, InterfaceError)
 SHOW_AFTER_S = 0.1  # a model call that takes longer lets what is held be written meanwhile
-LONGEST_SLEEP = timedelta(seconds=20)  # a longer back-off gives the run back and wakes it later
+LONGEST_SLEEP = timedelta(seconds=attempts.LONGEST_SLEEP_S)
 
 
 class Engine:
@@ -56,6 +56,7 @@ class Engine:
         self.claimer = turns.Claimer(pool, worker_id)
         self.committer = Committer(pool)
         self.herald = Herald()
+        self.circuits = Circuits(pool, str(worker_id))
         self._switches: tuple[Engaged, ...] | None = None
 
     async def run_turn(self, run_id: UUID) -> None:
@@ -130,6 +131,7 @@ class Engine:
 
     async def settle(self) -> None:
         """Wait until everything announced has been sent; used before a loop closes."""
+        await self.circuits.settle()
         await self.herald.settle()
 
     async def _advance(self, turn: Turn) -> None:
@@ -148,8 +150,9 @@ class Engine:
     async def _perform(self, turn: Turn) -> bool:
         """Do the next thing. True when the turn is over."""
         budgets = turn.budgets
+        policy = attempts.model_policy(turn, fallback=turn.state.on_fallback)
         command = folding.next_step(
-            turn.state, max_attempts=budgets.max_model_attempts, has_fallback=turn.bundle.fallback_model is not None
+            turn.state, max_attempts=policy.attempts, has_fallback=policy.has_fallback, on=policy.on
         )
         if isinstance(command, CallModel | Judge):
             room = budgeting.decide_budget(budgets, turn.spent())
@@ -178,20 +181,28 @@ class Engine:
         wait = timedelta(seconds=max(0.0, turn.not_before - time.monotonic()))
         if wait > LONGEST_SLEEP:
             wake_at = datetime.now(UTC) + wait
-            why = {"why": "the provider asked to wait", "until": wake_at.isoformat()}
+            why = {"why": turn.why_not_before, "until": wake_at.isoformat()}
             await self.commit(turn, Write(status=RunStatus.QUEUED, wake_at=wake_at, events=[("run.yielded", why)]))
             return True
         if turn.must_flush:
             await self._flush_taken(turn, turn.take())
         if wait:
             await asyncio.sleep(wait.total_seconds())
+        command, leave = await attempts.for_model(self, turn, command)
+        if isinstance(leave, Open):
+            await self.commit(turn, modelling.not_asked(turn, command, leave))
+            return False
+        async with self.circuits.using(leave) as outcome:
+            return await self._ask_model(turn, command, outcome)
+
+    async def _ask_model(self, turn: Turn, command: CallModel, outcome: Outcome) -> bool:
         held = await spending.hold_model_call(self, turn, modelling.spec_for(turn, command))
         if isinstance(held, Exhausted):
             await self.finish(turn, Finish(RunStatus.FAILED, f"budget:{held.budget}", held.reason))
             return True
         show = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._show, turn)
         try:
-            write, failure = await modelling.call(self, turn, command, held)
+            write, failure = await modelling.call(self, turn, command, held, outcome)
         finally:
             show.cancel()
         await spending.settle(self, held, write.steps[0])
@@ -200,7 +211,6 @@ class Engine:
             turn.hold(write, must_flush=True)
         else:
             await self.commit(turn, write)
-            turn.not_before = time.monotonic() + _backoff_s(command.attempt, failure.retry_after_s)
         return False
 
     def _show(self, turn: Turn) -> None:
@@ -298,13 +308,6 @@ _END_NAMES = {
     RunStatus.CANCELLED: "Cancelled",
     RunStatus.EXPIRED: "Expired",
 }
-
-
-def _backoff_s(attempt: int, asked: float | None) -> float:
-    """Exponential back-off with jitter; a provider's own Retry-After wins."""
-    if asked is not None:
-        return min(asked, 3600)
-    return float(min(60, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
 
 
 def _take_input(turn: Turn) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from console import redact
+from console import ids, redact
 from releases.bundles import ModelSpec
-from runtime import providers, spending
+from runtime import attempts, providers, spending
+from runtime.circuits import Open, Outcome
 from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply
-from runtime.policies import budgeting
+from runtime.policies import budgeting, retrying
 from runtime.policies.folding import CallModel
 from runtime.providers.base import ModelRequest, ProviderError
 from runtime.spending import Held
@@ -33,7 +35,9 @@ def spec_for(turn: Turn, command: CallModel) -> ModelSpec:
     return turn.bundle.fallback_model if command.fallback and turn.bundle.fallback_model else turn.bundle.model
 
 
-async def call(engine: Shell, turn: Turn, command: CallModel, held: Held) -> tuple[Write, ProviderError | None]:
+async def call(
+    engine: Shell, turn: Turn, command: CallModel, held: Held, outcome: Outcome
+) -> tuple[Write, ProviderError | None]:
     """Make one attempt. Returns what to write of it, and the failure when there was one."""
     spec = spec_for(turn, command)
     request = _request(turn, spec)
@@ -42,8 +46,18 @@ async def call(engine: Shell, turn: Turn, command: CallModel, held: Held) -> tup
         reply, note = spending.charged(spec, await _ask(engine, turn, request), held)
     except ProviderError as failure:
         spending.charge_failure(spec, failure, held)
+        outcome.say(retrying.classify(failure.code, may_pass=failure.retry), str(failure))
         return Write(steps=[_failed(turn, spec, command, started, failure, held)]), failure
+    outcome.say()
     return Write(steps=[_answered(turn, spec, command, started, reply, held, note)], model_calls=1), None
+
+
+def not_asked(turn: Turn, command: CallModel, found: Open) -> Write:
+    """The attempt that an open breaker has refused. It counts as one, so that a run does not wait for ever."""
+    failure, moment = attempts.out_of_order(found), datetime.now(UTC)
+    held = Held(ids.new(), failure.usage)
+    step = _failed(turn, spec_for(turn, command), command, moment, failure, held)
+    return Write(steps=[replace(step, rule=attempts.MODEL_RULE)])
 
 
 async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
@@ -145,6 +159,11 @@ def _arguments(call: Call) -> dict[str, Any] | str:
 def _failed(
     turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, failure: ProviderError, held: Held
 ) -> NewStep:
+    """The failed attempt, with how long the next one waits; the turn waits that long."""
+    wait_s = attempts.model_wait_s(turn, command, failure)
+    if wait_s is not None:
+        turn.not_before = time.monotonic() + wait_s
+        turn.why_not_before = str(failure)[:280]
     return NewStep(
         StepKind.MODEL,
         spec.name,
@@ -162,6 +181,7 @@ def _failed(
         cost_basis=failure.cost.basis,
         input=_input(turn, spec, command),
         output={"retry": failure.retry, "retry_after_s": failure.retry_after_s, "message": str(failure)}
+        | ({"waits_s": round(wait_s, 3)} if wait_s is not None else {})
         | ({"ends": failure.ends, "cause": failure.cause} if failure.ends else {}),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -21,6 +21,7 @@ from releases import switches
 from releases.bundles import Budgets, Bundle
 from releases.policies.switching import Engaged
 from runtime import admission, journal, threads
+from runtime.circuits import Circuits
 from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
 from runtime.policies import folding
@@ -101,6 +102,7 @@ class Turn:
     is_awaited: bool = False  # a later run of the thread waits for the end of this one
     clock: float = field(default_factory=time.monotonic)
     not_before: float = 0.0  # monotonic time before which the next model attempt makes no sense
+    why_not_before: str = ""
     held: list[Write] = field(default_factory=list)
     must_flush: bool = False  # something held must be durable before the next call leaves
     flushing: asyncio.Task[None] | None = None  # held writes on their way while a model call is in flight
@@ -186,6 +188,8 @@ class Shell(Protocol):
 
     pool: AsyncConnectionPool[Any]
     tool_room: asyncio.Semaphore
+    circuits: Circuits
+    is_draining: Callable[[], bool]
 
     async def commit(self, turn: Turn, write: Write) -> Written: ...
 

@@ -54,7 +54,7 @@ function follow() {
   const state = document.getElementById("state");
   if (!state) return;
   const may = state.dataset.may === "yes";
-  for (const element of detail().querySelectorAll("[data-answer], #reject .foot .danger")) {
+  for (const element of detail().querySelectorAll("[data-answer], .bar-act .foot .danger")) {
     if (element.matches("summary")) element.toggleAttribute("aria-disabled", false);
     if (element.matches("summary") && !may) element.setAttribute("aria-disabled", "true");
     if (element.matches("button")) element.disabled = !may;
