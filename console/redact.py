@@ -29,6 +29,7 @@ PIECES = (
     "ghs_", "ghr_", "xox", "sth_", "\u017f", "\u212a",
 )  # fmt: skip
 WORDS = ("passw", "pwd", "secret", "api_key", "api-key", "apikey", "token", "authorization", "private", "cookie")
+SHORTEST = 6  # characters of a text that could hold one, and of the JSON of a field with a secret's name
 WITH_PASSWORD = re.compile(r"://[^\s/@]{1,301}@")
 SECRET_NAMES = re.compile(
     r"(?i)^(password|passwd|pwd|secret|api[_-]?key|apikey|token|access[_-]?token|authorization|client[_-]?secret"
@@ -38,10 +39,16 @@ SECRET_NAMES = re.compile(
 
 def may_hold_secret(text: str) -> bool:
     """Whether masking could change this text, or the value that it is the JSON of. False is certain, True is not."""
-    if any(piece in text for piece in PIECES) or ("://" in text and WITH_PASSWORD.search(text)):
-        return True
+    if len(text) < SHORTEST:
+        return False
+    for piece in PIECES:
+        if piece in text:
+            return True
     small = text.lower()
-    return any(word in small for word in WORDS)
+    for word in WORDS:
+        if word in small:
+            return True
+    return "://" in text and WITH_PASSWORD.search(text) is not None
 
 
 def text(value: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -45,6 +46,17 @@ class Lease(NamedTuple):
     fence: int
 
 
+class Payload:
+    """What goes into a step or comes out, with secrets masked: as a value, and as the JSON to be stored."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.value: dict[str, Any] = dict(given)
+        self.json = _plain_json(self.value)
+        if redact.may_hold_secret(self.json):
+            self.value = redact.value(self.value)
+            self.json = _plain_json(self.value)
+
+
 @dataclass
 class NewStep:
     """A step to insert. Finished steps carry `finished_at`; a started one is finished later by `Finished`."""
@@ -74,6 +86,15 @@ class NewStep:
         self.summary = redact.text(self.summary)[:300]
         self.error = self.error[:60]
 
+    @cached_property
+    def given(self) -> Payload:
+        """The input as it is kept; complete when first asked for."""
+        return Payload(self.input)
+
+    @cached_property
+    def result(self) -> Payload:
+        return Payload(self.output)
+
 
 @dataclass
 class Finished:
@@ -90,6 +111,10 @@ class Finished:
     def __post_init__(self) -> None:
         self.summary = redact.text(self.summary)[:300]
         self.error = self.error[:60]
+
+    @cached_property
+    def result(self) -> Payload:
+        return Payload(self.output)
 
 
 class Guard(NamedTuple):
@@ -191,8 +216,8 @@ new AS (
 ),
 payloads AS (
     INSERT INTO runtime_steppayload (step_id, input, output)
-    SELECT new.id, p.input::jsonb, p.output::jsonb
-    FROM unnest(%(ids)s::uuid[], %(inputs)s::text[], %(outputs)s::text[]) AS p (id, input, output) JOIN new USING (id)
+    SELECT id, input, output
+    FROM jsonb_to_recordset(%(payloads)s) AS p (id uuid, input jsonb, output jsonb) JOIN new USING (id)
 ),
 done AS (
     UPDATE runtime_step AS step SET status = f.status, verdict = COALESCE(f.verdict, step.verdict),
@@ -204,8 +229,8 @@ done AS (
     RETURNING step.id
 ),
 results AS (
-    UPDATE runtime_steppayload AS payload SET output = p.output::jsonb
-    FROM unnest(%(done)s::uuid[], %(results)s::text[]) AS p (id, output) JOIN done USING (id)
+    UPDATE runtime_steppayload AS payload SET output = p.output
+    FROM jsonb_to_recordset(%(results)s) AS p (id uuid, output jsonb) JOIN done USING (id)
     WHERE payload.step_id = p.id
 ),
 events AS (
@@ -235,29 +260,29 @@ class Operation:
     is_guarded: bool
     row: dict[str, Any]
     steps: list[dict[str, Any]]
-    payloads: list[tuple[UUID, str, str]]
+    payloads: list[str]  # of new steps, JSON
     finished: list[dict[str, Any]]
-    results: list[tuple[UUID, str]]
+    results: list[str]  # of finished steps, JSON
     events: list[dict[str, Any]]
 
 
 def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) -> Operation:
     """Lay the writes out in their order; at most the last one changes the status or carries a guard."""
     steps: list[dict[str, Any]] = []
-    payloads: list[tuple[UUID, str, str]] = []
+    payloads: list[str] = []
     finished: list[dict[str, Any]] = []
-    results: list[tuple[UUID, str]] = []
+    results: list[str] = []
     events: list[dict[str, Any]] = []
     place = 0
     for write in writes:
         for step in write.steps:
             place += 1
             steps.append(_step_row(lease, place, step))
-            payloads.append((step.id, _json(step.input), _json(step.output)))
+            payloads.append(f'{{"id":"{step.id}","input":{step.given.json},"output":{step.result.json}}}')
         for done in write.finished:
             place += 1
             finished.append(_finished_row(lease, place, done))
-            results.append((done.id, _json(done.output)))
+            results.append(f'{{"id":"{done.id}","output":{done.result.json}}}')
         for kind, data in write.events:
             place += 1
             events.append({"run_id": str(lease.run_id), "seq": place, "kind": kind, "data": redact.value(dict(data))})
@@ -283,19 +308,18 @@ def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) ->
 
 def parameters(operations: Sequence[Operation]) -> dict[str, Any]:
     """What WRITE_SQL needs for these operations, each of another run."""
-    payloads = [payload for each in operations for payload in each.payloads]
-    results = [result for each in operations for result in each.results]
     return {
         "ops": Jsonb([each.row for each in operations], dumps=_plain_json),
         "steps": Jsonb([row for each in operations for row in each.steps], dumps=_plain_json),
-        "ids": [payload[0] for payload in payloads],
-        "inputs": [payload[1] for payload in payloads],
-        "outputs": [payload[2] for payload in payloads],
+        "payloads": Jsonb([payload for each in operations for payload in each.payloads], dumps=_array),
         "finished": Jsonb([row for each in operations for row in each.finished], dumps=_plain_json),
-        "done": [result[0] for result in results],
-        "results": [result[1] for result in results],
+        "results": Jsonb([result for each in operations for result in each.results], dumps=_array),
         "events": Jsonb([row for each in operations for row in each.events], dumps=_plain_json),
     }
+
+
+def _array(items: list[str]) -> str:
+    return f"[{','.join(items)}]"
 
 
 Answer = Written | LeaseLost | SwitchedOff
@@ -344,8 +368,8 @@ def entry(step: NewStep, seq: int) -> Entry:
         attempt=step.attempt,
         tokens=step.input_tokens + step.output_tokens,
         cost_usd=step.cost_usd,
-        input=redact.value(dict(step.input)),
-        output=redact.value(dict(step.output)),
+        input=step.given.value,
+        output=step.result.value,
     )
 
 
@@ -357,7 +381,7 @@ def finished_entry(started: Entry, done: Finished) -> Entry:
         verdict=done.verdict or started.verdict,
         summary=done.summary or started.summary,
         error=done.error,
-        output=redact.value(dict(done.output)),
+        output=done.result.value,
     )
 
 
@@ -455,12 +479,6 @@ def _finished_row(lease: Lease, place: int, step: Finished) -> dict[str, Any]:
 
 
 NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-
-
-def _json(payload: Mapping[str, Any]) -> str:
-    """JSON of a payload, with secrets masked."""
-    text = _plain_json(payload)
-    return _plain_json(redact.value(dict(payload))) if redact.may_hold_secret(text) else text
 
 
 def _plain_json(value: Any) -> str:

@@ -57,10 +57,9 @@ class Scripted:
         said = script(request)
         answer = await said if inspect.isawaitable(said) else said
         delay_s = _delay_s(request)
-        for piece in pieces(answer.text):
+        for piece in pieces(answer.text) if delay_s else [answer.text]:
             await on_text(piece)
-            if delay_s:
-                await asyncio.sleep(delay_s)
+            await asyncio.sleep(delay_s)
         usage = answer.usage if answer.usage != Usage() else count(request, answer)
         return replace(
             answer,
