@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from console import live
-from runtime import admission, queueing, recovery
+from runtime import admission, aliveness, queueing, recovery
 from runtime.models import Run, Worker
 from runtime.states import RunStatus
 
@@ -53,6 +53,7 @@ def register(slot: str, *, capacity: int = 0) -> Worker:
         slot=slot,
         host=socket.gethostname(),
         pid=os.getpid(),
+        process=aliveness.identity(),
         capacity=capacity,
         started_at=Now(),
         lease_until=Now() + LEASE,
