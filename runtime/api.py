@@ -29,10 +29,12 @@ class BudgetsIn(envelope.Body):
     """Limits below those of the release. They can only be lowered."""
 
     max_steps: int | None = Field(None, gt=0)
+    max_model_calls: int | None = Field(None, gt=0)
     max_tool_calls: int | None = Field(None, ge=0)
     max_tokens: int | None = Field(None, gt=0)
     max_cost_usd: Decimal | None = Field(None, ge=0, allow_inf_nan=False)
     max_seconds: int | None = Field(None, gt=0)
+    deadline_seconds: int | None = Field(None, gt=0, description="From the creation on, waiting included")
     max_approvals: int | None = Field(None, ge=0)
     max_repeats: int | None = Field(None, gt=0)
     max_model_attempts: int | None = Field(None, gt=0)

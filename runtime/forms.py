@@ -28,12 +28,22 @@ class StartForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 6, "placeholder": "What the customer writes to the agent"}),
     )
     max_steps = forms.IntegerField(min_value=1, required=False, label="Steps")
+    max_model_calls = forms.IntegerField(min_value=1, required=False, label="Model calls")
     max_tool_calls = forms.IntegerField(min_value=0, required=False, label="Tool calls")
     max_tokens = forms.IntegerField(min_value=1, required=False, label="Tokens")
     max_cost_usd = forms.DecimalField(min_value=Decimal(0), required=False, label="Cost in USD")
     max_seconds = forms.IntegerField(min_value=1, required=False, label="Working seconds")
+    deadline_seconds = forms.IntegerField(min_value=1, required=False, label="Seconds to the deadline")
 
-    BUDGETS = ("max_steps", "max_tool_calls", "max_tokens", "max_cost_usd", "max_seconds")
+    BUDGETS = (
+        "max_steps",
+        "max_model_calls",
+        "max_tool_calls",
+        "max_tokens",
+        "max_cost_usd",
+        "max_seconds",
+        "deadline_seconds",
+    )
 
     def __init__(self, *args: Any, limits: Budgets | None, is_continued: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,8 +54,9 @@ class StartForm(forms.Form):
         self.fields["principal_id"].widget.attrs["list"] = "people"
         for name in self.BUDGETS:
             if limits is not None:
-                self.fields[name].help_text = f"At most {limit(name, limits)}."
-                self.fields[name].widget.attrs["placeholder"] = str(getattr(limits, name))
+                most = getattr(limits, name)
+                self.fields[name].help_text = "No limit so far." if most is None else f"At most {limit(name, limits)}."
+                self.fields[name].widget.attrs["placeholder"] = "" if most is None else str(most)
 
     def budgets(self) -> dict[str, Any]:
         """Only what was lowered, as the verb wants it."""
@@ -78,6 +89,8 @@ class StartForm(forms.Form):
 
 def limit(name: str, limits: Budgets) -> str:
     value = getattr(limits, name)
-    if name == "max_seconds":
+    if value is None:
+        return "no limit"
+    if name in ("max_seconds", "deadline_seconds"):
         return words.duration(value * 1000)
     return words.money(value) if name == "max_cost_usd" else words.number(value)

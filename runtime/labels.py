@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.models import Step
+from runtime.policies import daily
 from runtime.policies.waiting import Reason
 from runtime.states import FINAL, RunStatus, StepKind, StepStatus, StepVerdict
 
@@ -101,7 +102,8 @@ CAUSES = {
     "approval_expired": "Nobody decided in time",
     "kill_switch": "A kill switch stood in the way",
     "cancelled": "Stopped by a person",
-    "loop-guard": "The same call again and again",
+    "loop-guard": "The same calls again and again",
+    "budget:deadline": "Past its deadline",
     "release-tools": "A tool the release does not have",
     "write-tools-off": "Write tools are off",
     "principal-scope": "The customer lacks a scope",
@@ -116,14 +118,22 @@ CAUSE_GROUPS = {
 }
 BUDGETS = {
     "max_steps": "steps",
+    "max_model_calls": "model calls",
     "max_tool_calls": "tool calls",
     "max_tokens": "tokens",
     "max_cost_usd": "cost",
     "max_seconds": "working time",
+    "deadline_seconds": "deadline",
     "max_approvals": "approvals",
     "max_repeats": "identical calls",
     "max_model_attempts": "model attempts",
 }
+DAYS = {"per_agent": "the agent’s day", "per_principal": "the principal’s day"}
+# What can end a run, as in its cause.
+ENDING_BUDGETS = (
+    *(name for name in BUDGETS if name not in ("deadline_seconds", "max_repeats", "max_model_attempts")),
+    *(f"{scope}.{name}" for scope in DAYS for name in (*daily.OF_A_MODEL_CALL, *daily.OF_A_TOOL_CALL)),
+)
 
 
 def run(status: str, *, is_short: bool = False) -> Badge:
@@ -135,11 +145,19 @@ def run(status: str, *, is_short: bool = False) -> Badge:
 def cause(code: str) -> str:
     """Why a run ended, in words; an unknown code is shown as it is."""
     group, _, name = code.partition(":")
+    if code in CAUSES:
+        return CAUSES[code]
     if name and group in CAUSE_GROUPS:
-        return CAUSE_GROUPS[group].format(name.replace("_", " ") if group == "tool" else BUDGETS.get(name, name))
+        return CAUSE_GROUPS[group].format(name.replace("_", " ") if group == "tool" else budget(name))
     if code.startswith("model_"):
         return f"The model did not answer: {error(code.removeprefix('model_')).lower()}"
-    return CAUSES.get(code, code.replace("_", " ").capitalize())
+    return code.replace("_", " ").capitalize()
+
+
+def budget(name: str) -> str:
+    """A budget in words: `max_tokens`, or `per_agent.max_usd` of a day."""
+    scope, _, limit = name.partition(".")
+    return f"{daily.WORDS.get(limit, limit)} of {DAYS[scope]}" if scope in DAYS else BUDGETS.get(name, name)
 
 
 def error(code: str) -> str:
@@ -152,7 +170,7 @@ def name(step: Step) -> str:
     if step.kind != StepKind.GUARDRAIL:
         return step.name
     if group == "budget" and rest:
-        return f"Budget of {BUDGETS.get(rest, rest)}"
+        return f"Budget of {budget(rest)}"
     return {"kill_switch": "Kill switch"}.get(step.name, rest if group == "rule" else step.name)
 
 

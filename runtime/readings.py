@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-from console import words
 from releases.bundles import Bundle, ModelSpec, ToolManifest
-from runtime import inspections, labels
+from runtime import inspections, labels, meters
 from runtime.inspections import Passage
 from runtime.labels import Badge
+from runtime.meters import Meter
 from runtime.models import Run, RunEvent, Step
 from runtime.states import RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
@@ -163,23 +162,15 @@ def _short(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Budget:
-    label: str
-    used: str
-    limit: str
-    ratio: float | None  # of the limit, 0 to 1; None where it is not counted on the run
-
-
-@dataclass(frozen=True)
 class Versions:
     bundle: Bundle
     model: str
     fallback: str
     tools: Sequence[tuple[ToolManifest, str]]
-    budgets: Sequence[Budget]
+    budgets: Sequence[Meter]
 
 
-def versions(run: Run, working_ms: float) -> Versions:
+def versions(run: Run, now: datetime) -> Versions:
     """What the run was executed with, in words."""
     bundle = run.release.bundle
     return Versions(
@@ -187,7 +178,7 @@ def versions(run: Run, working_ms: float) -> Versions:
         model=_model(bundle.model),
         fallback=_model(bundle.fallback_model) if bundle.fallback_model else "",
         tools=[(tool, _effect(tool)) for tool in bundle.tools],
-        budgets=_budgets(run, working_ms),
+        budgets=meters.of_release(run, now),
     )
 
 
@@ -199,24 +190,3 @@ def _model(spec: ModelSpec) -> str:
 def _effect(tool: ToolManifest) -> str:
     effect = {"read": "Reads", "write": "Writes", "egress": "Sends something out", "destructive": "Cannot be undone"}
     return effect[tool.effect] + (", moves money" if tool.moves_money else "")
-
-
-def _budgets(run: Run, working_ms: float) -> list[Budget]:
-    limits: Mapping[str, Any] = run.budgets
-    tokens = run.input_tokens + run.output_tokens
-    used = {
-        "max_steps": (Decimal(run.steps_used), words.number(run.steps_used)),
-        "max_tool_calls": (Decimal(run.tool_calls), words.number(run.tool_calls)),
-        "max_tokens": (Decimal(tokens), words.number(tokens)),
-        "max_cost_usd": (run.cost_usd, words.money(run.cost_usd)),
-        "max_seconds": (Decimal(working_ms) / 1000, words.duration(working_ms)),
-        "max_approvals": (Decimal(run.approvals_asked), words.number(run.approvals_asked)),
-    }
-    return [_budget(name, limits[name], *used.get(name, (None, ""))) for name in labels.BUDGETS if name in limits]
-
-
-def _budget(name: str, limit: Any, used: Decimal | None, text: str) -> Budget:
-    most = Decimal(str(limit))
-    shown = {"max_cost_usd": words.money(most), "max_seconds": words.duration(float(most) * 1000)}.get(name)
-    ratio = float(min(used / most, Decimal(1))) if used is not None and most else None
-    return Budget(labels.BUDGETS[name].capitalize(), text, shown or words.number(int(most)), ratio)

@@ -94,7 +94,7 @@ def ranges(chosen: str) -> list[tuple[str, str]]:
 
 def causes(chosen: str) -> list[tuple[str, str]]:
     """The causes worth a filter, and the chosen one even when it is not among them."""
-    codes = [*labels.CAUSES, *(f"budget:{name}" for name in labels.BUDGETS)]
+    codes = [*labels.CAUSES, *(f"budget:{name}" for name in labels.ENDING_BUDGETS)]
     if chosen and chosen not in codes:
         codes.append(chosen)
     return [(code, labels.cause(code)) for code in codes]

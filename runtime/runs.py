@@ -21,9 +21,20 @@ from console.states import IllegalMove, move
 from releases import routing
 from releases.bundles import Budgets, canonical
 from releases.models import Agent, Release
-from runtime import admission, backpressure, calls, conversations, events, interventions, journal, queueing
+from runtime import (
+    admission,
+    backpressure,
+    calls,
+    conversations,
+    deadlines,
+    events,
+    interventions,
+    journal,
+    ledgers,
+    queueing,
+)
 from runtime.models import Callback, Run, Thread
-from runtime.policies import budgeting
+from runtime.policies import budgeting, daily
 from runtime.states import RUN_MOVES, CallbackEvent, Hold, OnBusy, RunKind, RunStatus
 
 LONGEST_INPUT = 50_000
@@ -202,11 +213,14 @@ class _Wanted:
 
 def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     agent, release = routing.pick(wanted.agent)
+    limits = _budgets(release, wanted.budgets)
+    created_at = now()
     is_delayed = wanted.start_at is not None and wanted.start_at > now()
     backpressure.guard_delayed() if is_delayed else backpressure.guard(agent)
     thread, is_behind = _place(wanted, agent, by, is_delayed)
     slots = admission.slots_of(release.bundle, agent=agent.slug, principal_id=wanted.principal_id)
     hold = Hold.TIMER if is_delayed else Hold.THREAD if is_behind else Hold.SLOT if slots else None
+    guard_day(release, wanted.principal_id)
     run = Run.objects.create(
         agent=agent,
         release=release,
@@ -224,7 +238,9 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
         idempotency_key=idempotency_key,
         request_digest=wanted.digest,
         callback_url=wanted.callback_url,
-        budgets=_budgets(release, wanted.budgets).model_dump(mode="json"),
+        budgets=limits.model_dump(mode="json"),
+        created_at=created_at,
+        deadline_at=deadlines.at(limits, created_at),
         slots=slots,
         held_for=hold or "",
         wait_reason=WAIT_REASONS[hold] if hold else "",
@@ -298,8 +314,24 @@ def _budgets(release: Release, wanted: Mapping[str, Any]) -> Budgets:
     except ValidationError as wrong:
         errors = {f"budgets.{e['loc'][0]}": e["msg"] for e in wrong.errors()}
         raise problems.Invalid("The budgets cannot be used.", errors=errors) from wrong
-    except ValueError as wrong:
-        raise problems.Invalid(f"{wrong} Budgets can only be lowered.", errors={"budgets": str(wrong)}) from wrong
+    except budgeting.NotLower as wrong:
+        errors = {f"budgets.{name}": text for name, text in wrong.errors.items()}
+        raise problems.Invalid(str(wrong), errors=errors) from wrong
+
+
+def guard_day(release: Release, principal_id: str) -> None:
+    """Count a new run against the day's budgets of its agent and principal, in the caller's transaction.
+
+    Raises:
+        problems.TooMany: the day has no room for it.
+    """
+    refused = ledgers.count_run(release.bundle.daily, agent_id=release.agent_id, principal_id=principal_id)
+    if refused:
+        wait = daily.until_tomorrow(now()).total_seconds()
+        raise problems.TooMany(
+            f"{refused.reason} Send it again tomorrow (UTC), or make a release with a higher daily.{refused.budget}.",
+            retry_after=max(1, round(wait)),
+        )
 
 
 def _title(text: str) -> str:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 from console import paging
 from console.access import Request, requires
 from releases.models import Agent, Release
-from runtime import delivery_lists, inspections, labels, readings, run_lists, runs, traces
+from runtime import delivery_lists, inspections, labels, meters, readings, run_lists, runs, traces
 from runtime.models import Run
 from runtime.states import PARKED, RunStatus
 from runtime.traces import Look
@@ -157,6 +157,7 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
         "detail": shown(run.cause_detail),
         "cancel_reason": shown(run.cancel_reason),
         "figures": traces.figures(run, counted, now),
+        "meters": meters.of_run(run, now),
         "counted": counted,
         "touched": traces.touched(run, shown) if counted["switched"] else [],
         "may_cancel": not run.is_final
@@ -182,7 +183,7 @@ def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown:
     if look.tab == "deliveries":
         return {**delivery_lists.told(run, request.actor), **_asking(run)}
     if look.tab == "versions":
-        return {"versions": readings.versions(run, traces.spent(run, now)[0].total_seconds() * 1000), **_asking(run)}
+        return {"versions": readings.versions(run, now), **_asking(run)}
     if look.tab == "data":
         return {"asked": shown(run.input_text), "answered": shown(run.answer), **_asking(run)}
     return _timeline(request, run, look, counted, shown)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from approvals.models import ApprovalRequest
 from console import envelope, ids
-from runtime import calls, traces
+from runtime import calls, meters, traces
 from runtime.models import Delivery, Run, RunEvent, Step
 from runtime.states import PARKED, DeliveryStatus, RunKind, RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
@@ -30,7 +30,7 @@ class Tokens(Schema):
 
 
 class Budget(Schema):
-    limit: int | str
+    limit: int | str | None = Field(description="null where there is none")
     used: int | str | None = Field(description="null where nothing is counted up")
 
 
@@ -337,12 +337,5 @@ def _links(run: Run, approval: str | None) -> dict[str, str]:
 
 
 def _budgets(run: Run) -> dict[str, Any]:
-    used = {
-        "max_steps": run.steps_used,
-        "max_tool_calls": run.tool_calls,
-        "max_tokens": run.input_tokens + run.output_tokens,
-        "max_cost_usd": money(run.cost_usd),
-        "max_seconds": round(traces.spent(run, now())[0].total_seconds()),
-        "max_approvals": run.approvals_asked,
-    }
-    return {name: {"limit": limit, "used": used.get(name)} for name, limit in run.budgets.items()}
+    used = {**meters.used(run, now()), "max_cost_usd": money(run.cost_usd)}
+    return {name: {"limit": limit, "used": used.get(name)} for name, limit in meters.limits(run).items()}

@@ -272,6 +272,33 @@ def stat(label: str, value: object, note: object = "") -> SafeString:
 
 
 @register.simple_tag
+def meter_bar(width: str, state: str = "") -> SafeString:
+    """How much of a limit is used (`width` as SVG wants it); the figures stand beside it. States: near, full, ended."""
+    return format_html(
+        '<svg class="meter-bar" data-state="{}" aria-hidden="true"><rect class="all" width="100%" height="4" rx="2"/>'
+        '<rect class="part" width="{}" height="4" rx="2"/></svg>',
+        state,
+        width,
+    )
+
+
+@register.simple_tag(takes_context=True)
+def meter(context: Context, label: str, used: str, limit: str, width: str = "", state: str = "", word: str = "") -> Any:
+    """One limit and what is used of it, as an item of a list `meters`. Without a width there is no limit to fill."""
+    alarm = {"near": "gauge", "full": "circle-alert", "ended": "octagon-x"}.get(state)
+    return format_html(
+        '<li class="meter" data-state="{}"><p class="k">{}</p><p class="s"><span class="v">{}</span> {}{}</p>{}{}</li>',
+        state,
+        label,
+        used,
+        "of " if width else "",
+        limit,
+        meter_bar(width, state) if width else "",
+        format_html('<p class="word">{}{}</p>', icon(context, alarm, "i-s"), word) if alarm else "",
+    )
+
+
+@register.simple_tag
 def kv(pairs: Iterable[tuple[str, object]], classes: str = "") -> SafeString:
     css = f"kv {classes}".strip()
     rows = format_html_join("", "<dt>{}</dt><dd>{}</dd>", pairs)

@@ -25,8 +25,11 @@ def cost(spec: ModelSpec, usage: Usage, model_reported: str) -> Cost:
     """Price one call by the model that answered (`model_reported`), or the one that was asked when it says nothing.
 
     exact: a price of the release, or a listed model or its dated snapshot. estimated: the price of the nearest
-    listed relative, or token counts that are an estimate themselves. unpriced: nobody knows; charged as zero.
+    listed relative, or token counts that are an estimate themselves. unpriced: nobody knows; charged as zero. Counts
+    that are no whole numbers have no price either; whether they are believed is settled elsewhere.
     """
+    if not all(isinstance(count, int) for count in (usage.input_tokens, usage.cached_tokens, usage.output_tokens)):
+        return Cost(basis="unpriced")
     if spec.price is not None:
         return Cost(_by_price(spec.price, usage), "estimated" if usage.is_estimated else "exact")
     if spec.provider in FREE:
