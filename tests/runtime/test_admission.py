@@ -20,6 +20,7 @@ from runtime.models import Run
 from runtime.states import FINAL, Hold, OnBusy, RunStatus
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, saying, start, work
+from tests.runtime.meeting import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,6 +98,18 @@ def test_several_workers_never_pass_the_limit_of_an_agent_and_every_run_ends():
 
     assert most[0] == 2
     assert {reread(run).status for run in started} == {RunStatus.SUCCEEDED}
+
+
+def test_two_passes_at_once_never_give_out_the_last_slot_twice():
+    release = a_crowded_release(concurrency={"agent": 1, "principal": 1})
+    started = [start(release, principal_id=person) for person in ("ana", "ben")]
+    agent = release.agent.slug
+    for _ in range(40):
+        Run.objects.update(held_for=Hold.SLOT)
+
+        at_once(2, lambda place: admission.fill([f"principal:{agent}:{('ana', 'ben')[place]}"]))
+
+        assert sorted(reread(run).held_for for run in started) == ["", Hold.SLOT]
 
 
 def test_without_a_limit_they_are_at_work_together():

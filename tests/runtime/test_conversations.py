@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import random
+import time
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 
 from console import problems
 from console.actors import Actor
@@ -16,6 +16,7 @@ from runtime.models import Run
 from runtime.states import FINAL, Hold, OnBusy, RunStatus
 from tests import builders
 from tests.runtime import harness
+from tests.runtime.meeting import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,27 +43,6 @@ def end(run: Run) -> None:
     """The run ends as a worker would end it, and says so."""
     Run.objects.filter(pk=run.pk).update(status=RunStatus.SUCCEEDED)
     admission.after_turn(run.thread_id, run.slots)
-
-
-def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
-    """What `count` callers get who start together, each on a connection of its own."""
-    barrier, answers = threading.Barrier(count), [None] * count
-
-    def go(place: int) -> None:
-        barrier.wait()
-        try:
-            answers[place] = act(place)
-        except Exception as said:
-            answers[place] = said
-        finally:
-            connection.close()
-
-    callers = [threading.Thread(target=go, args=(place,)) for place in range(count)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    return answers
 
 
 def active(first: Run) -> list[Run]:
@@ -113,7 +93,13 @@ def test_a_message_that_comes_while_the_run_ends_is_never_left_behind(release):
     for _ in range(30):
         first = say(None)
 
-        answers = at_once(2, lambda place, first=first: end(first) if place else say(first))
+        def meet(place: int, first: Run = first) -> Any:
+            if not place:
+                return say(first)
+            time.sleep(random.uniform(0, 0.03))
+            return end(first)
+
+        answers = at_once(2, meet)
 
         assert active(first) == [answers[0]]
 
