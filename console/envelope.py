@@ -69,6 +69,7 @@ class _PublicId:
 
 
 RunId = Annotated[UUID, _PublicId("run")]
+StepId = Annotated[UUID, _PublicId("stp")]
 ThreadId = Annotated[UUID, _PublicId("thr")]
 ApprovalId = Annotated[UUID, _PublicId("apr")]
 ReleaseId = Annotated[UUID, _PublicId("rel")]

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field
 from console import envelope, fetch, problems
 from console.access import Request
 from console.bearer import Token
-from runtime import callbacks, runs, streams, traces, wire
+from runtime import callbacks, forks, interventions, runs, streams, traces, wire
 from runtime.models import Delivery, Run, Step
 from runtime.states import CallbackEvent, OnBusy, RunKind, RunStatus
 from runtime.wire import DeliveryOut, RunLine, RunOut, StepOut
@@ -61,6 +61,22 @@ class RunIn(envelope.Body):
 
 
 class CancelIn(envelope.Body):
+    reason: str = Field(min_length=1, max_length=2000, description="Goes to the audit log and into the trace")
+
+
+class PauseIn(envelope.Body):
+    reason: str = Field(min_length=1, max_length=2000, description="Goes to the audit log and into the trace")
+
+
+class ResumeIn(envelope.Body):
+    reason: str = Field("", max_length=2000, description="Goes to the audit log and into the trace")
+
+
+class ForkIn(envelope.Body):
+    step: envelope.StepId | None = Field(
+        None, description="The first step to do again; left out: from the beginning. Steps before it are taken over"
+    )
+    release: forks.Which = Field(forks.Which.SAME, description="That of the run, or the one active now")
     reason: str = Field(min_length=1, max_length=2000, description="Goes to the audit log and into the trace")
 
 
@@ -190,7 +206,47 @@ def stream_events(
 def cancel_run(request: Request, run_id: envelope.RunId, body: CancelIn) -> Any:
     """Stop a run before its next step. Cancelling a cancelled run changes nothing."""
     run = runs.cancel(run_id, by=request.actor, reason=body.reason)
-    return _whole(request, Run.objects.select_related("agent", "release").get(pk=run.pk))
+    return _again(request, run)
+
+
+@router.post("/runs/{run_id}/pause", auth=Token("runs.pause"), response=RunOut)
+def pause_run(request: Request, run_id: envelope.RunId, body: PauseIn) -> Any:
+    """Hold a run until somebody resumes it. An open question can still be decided, and its deadline keeps running.
+
+    A running one stops before its next step, or in a model call or a read, which are made again later.
+    """
+    run = interventions.pause(run_id, by=request.actor, reason=body.reason)
+    return _again(request, run)
+
+
+@router.post("/runs/{run_id}/resume", auth=Token("runs.pause"), response=RunOut)
+def resume_run(request: Request, run_id: envelope.RunId, body: ResumeIn) -> Any:
+    """Let a paused run go on. Resuming one that is not paused changes nothing."""
+    run = interventions.resume(run_id, by=request.actor, reason=body.reason)
+    return _again(request, run)
+
+
+@router.post("/runs/{run_id}/fork", auth=Token("runs.create"), response={202: RunOut, 200: RunOut})
+def fork_run(
+    request: Request,
+    run_id: envelope.RunId,
+    body: ForkIn,
+    idempotency_key: Annotated[str, Header(alias="Idempotency-Key", max_length=200, pattern=r"^[ -~]*$")] = "",
+) -> Status[Any]:
+    """Retry from a step: a new run that takes over what was done before it. Needs the right to read the run as well.
+
+    Only a run that has ended or is paused can be forked (409); a paused one is cancelled by it. Budgets begin afresh,
+    approvals are asked for again. The same Idempotency-Key answers 200 with the first fork.
+    """
+    run, is_new = forks.fork(
+        run_id,
+        by=request.actor,
+        reason=body.reason,
+        step_id=body.step,
+        release=body.release,
+        idempotency_key=idempotency_key,
+    )
+    return Status(202 if is_new else 200, _again(request, run))
 
 
 @router.get("/callback-secret", auth=Token("runs.create"), response=SecretOut, tags=["Callbacks"])
@@ -229,6 +285,11 @@ def _visible(request: Request) -> QuerySet[Run]:
 
 def _one(request: Request, run_id: Any) -> Run:
     return _visible(request).get(pk=run_id)
+
+
+def _again(request: Request, run: Run) -> dict[str, Any]:
+    """The run as it is after what was done to it."""
+    return _whole(request, Run.objects.select_related("agent", "release").get(pk=run.pk))
 
 
 def _whole(request: Request, run: Run) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def checked_reason(reason: str) -> str:
 def parked(run: Run) -> dict[str, Any]:
     """The columns to write when a parked run leaves its status: the stretch that ends now is counted."""
     since = run.waiting_since
-    ms = int((now() - since).total_seconds() * 1000) if since else 0
+    ms = max(0, int((now() - since).total_seconds() * 1000)) if since else 0  # clocks are set back at times
     found: dict[str, Any] = {"waiting_since": None, "parked_ms": F("parked_ms") + ms}
     return {**found, "paused_ms": F("paused_ms") + ms} if run.status == RunStatus.PAUSED else found
 

@@ -84,7 +84,7 @@ def create(
         agent, text, principal_id, principal_label, thread_id, scopes, callback_url, callback_events, budgets, kind
     )
     wanted.at(on_busy, start_at, delay)
-    earlier = _first_of(by, idempotency_key, wanted.digest)
+    earlier = first_of(by, idempotency_key, wanted.digest)
     if earlier:
         return earlier, False
     try:
@@ -96,7 +96,7 @@ def create(
                 queueing.enqueue_run(run.pk, 0)
             return run, True
     except IntegrityError:
-        earlier = _first_of(by, idempotency_key, wanted.digest)
+        earlier = first_of(by, idempotency_key, wanted.digest)
         if earlier is None:
             raise
         return earlier, False
@@ -256,7 +256,12 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     return run
 
 
-def _first_of(by: Actor, key: str, digest: str) -> Run | None:
+def first_of(by: Actor, key: str, digest: str) -> Run | None:
+    """The run that this actor's earlier request with the same key has started.
+
+    Raises:
+        problems.Conflict: that request was another one.
+    """
     if not key:
         return None
     run = Run.objects.filter(started_by_id=by.id, idempotency_key=key).select_related("agent", "release").first()

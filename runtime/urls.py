@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from console import ids
-from runtime import breaker_views, delivery_views, health_views, start_views, views
+from runtime import breaker_views, control_views, delivery_views, health_views, start_views, views
 
 register_converter(ids.converter("run"), "run")
 register_converter(ids.converter("stp"), "stp")
@@ -14,7 +14,10 @@ urlpatterns = [
     path("runs/<run:run_id>/", views.run_detail, name="run-detail"),
     path("runs/<run:run_id>/live/", views.run_steps, name="run-steps"),
     path("runs/<run:run_id>/steps/<stp:step_id>/", views.step_payload, name="step-payload"),
-    path("runs/<run:run_id>/cancel/", views.run_cancel, name="run-cancel"),
+    path("runs/<run:run_id>/cancel/", control_views.run_cancel, name="run-cancel"),
+    path("runs/<run:run_id>/pause/", control_views.run_pause, name="run-pause"),
+    path("runs/<run:run_id>/resume/", control_views.run_resume, name="run-resume"),
+    path("runs/<run:run_id>/fork/", control_views.run_fork, name="run-fork"),
     path("queue/", health_views.queue_health, name="queue-health"),
     path("queue/strip/", health_views.queue_strip, name="queue-strip"),
     path("deliveries/", delivery_views.delivery_list, name="delivery-list"),

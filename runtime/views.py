@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
+from django.db.models import Exists, OuterRef
 from django.http import HttpResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
-from console import paging
+from console import ids, paging
 from console.access import Request, requires
 from releases.models import Agent, Release
-from runtime import delivery_lists, inspections, labels, meters, readings, run_lists, runs, traces
+from runtime import controls, delivery_lists, inspections, labels, meters, readings, run_lists, runs, traces
 from runtime.models import Run
 from runtime.states import PARKED, RunStatus
 from runtime.traces import Look
 
 MOST_RELEASES = 40
+MOST_FORKS = 10
 
 
 # The list
@@ -108,21 +109,16 @@ def step_payload(request: Request, run_id: UUID, step_id: UUID) -> HttpResponse:
     step = run.steps.select_related("payload").get(pk=step_id)
     shown = traces.masked_for(request.actor, run.agent.slug)
     opened = inspections.build(run, step, _part(request), shown)
-    context = {"run": run, "inspection": opened, "is_chosen": True, **_words()}
+    retry = controls.retry(run, request.actor, step)
+    context = {"run": run, "inspection": opened, "retry": retry, "is_chosen": True, **_words()}
     return render(request, "runtime/_inspector.html", context)
 
 
-@require_POST
-@requires("runs.cancel")
-def run_cancel(request: Request, run_id: UUID) -> HttpResponse:
-    run = runs.cancel(run_id, by=request.actor, reason=request.POST.get("reason", ""))
-    word = "Stopped" if run.status == RunStatus.CANCELLED else "Stopping after the step in flight"
-    messages.success(request, f"{word}: {run.title}")
-    return redirect("runtime:run-detail", run_id)
-
-
 def _run(request: Request, run_id: UUID) -> Run:
-    run: Run = runs.visible_to(request.actor).select_related("agent", "release", "thread").get(pk=run_id)
+    found = runs.visible_to(request.actor).select_related("agent__active_release", "release", "thread")
+    found = found.defer("agent__active_release__content")
+    found = found.annotate(is_forked=Exists(Run.objects.filter(forked_from=OuterRef("pk"))))
+    run: Run = found.get(pk=run_id)
     return run
 
 
@@ -134,7 +130,7 @@ def _part(request: Request) -> str:
 def _without_step(query: QueryDict) -> str:
     """The address a live region asks again; which step is open, it reads from the page."""
     kept = query.copy()
-    for name in ("step", "part"):
+    for name in ("step", "part", "act"):
         kept.pop(name, None)
     return kept.urlencode()
 
@@ -156,13 +152,15 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
         "cause": labels.cause(run.cause) if run.cause not in ("", "answered", "cancelled") else "",
         "detail": shown(run.cause_detail),
         "cancel_reason": shown(run.cancel_reason),
+        "pause_reason": shown(run.pause_reason),
         "figures": traces.figures(run, counted, now),
         "meters": meters.of_run(run, now),
         "counted": counted,
         "touched": traces.touched(run, shown) if counted["switched"] else [],
-        "may_cancel": not run.is_final
-        and run.cancel_requested_at is None
-        and request.actor.may("runs.cancel", agent=run.agent.slug),
+        "controls": controls.of(run, request.actor),
+        "forked_from": ids.public("run", run.forked_from_id) if run.forked_from_id else "",
+        "forks": _forks(run),
+        "opened": {request.GET.get("act", ""): True},
         "may_start": request.actor.may("runs.create", agent=run.agent.slug),
         "rest": _without_step(request.GET),
         **_words(),
@@ -200,10 +198,18 @@ def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], s
         "chips": traces.chips(counted, look),
         "latest": readings.latest(run, steps, shown) if is_end else [],
         "inspection": inspections.build(run, step, _part(request), shown) if step else None,
+        "retry": controls.retry(run, request.actor, step) if step else None,
         "is_chosen": look.step is not None,
         "is_wide": request.GET.get("wide") == "yes",
         **asking,
     }
+
+
+def _forks(run: Run) -> list[Run]:
+    """The runs that retry this one, oldest first."""
+    if not run.is_forked:  # type: ignore[attr-defined]  # annotated by _run
+        return []
+    return list(run.forks.only("id", "status").order_by("id")[:MOST_FORKS])
 
 
 def _asking(run: Run) -> dict[str, Any]:

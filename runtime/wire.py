@@ -21,6 +21,8 @@ from runtime.models import Delivery, Run, RunEvent, Step
 from runtime.states import PARKED, DeliveryStatus, RunKind, RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
 
+MOST_FORKS = 50
+
 
 class Tokens(Schema):
     input: int
@@ -67,12 +69,21 @@ class RunLine(Schema):
     started_at: datetime | None
     finished_at: datetime | None
     working_ms: int = Field(description="Time spent working, without waiting for people")
-    waiting_ms: int = Field(description="Time parked for a person's decision")
+    waiting_ms: int = Field(description="Time parked for a person's decision or by a pause")
+    paused_ms: int = Field(description="The part of waiting_ms in which somebody had paused it")
+    forked_from: str | None = Field(description="The run it retries from one of its steps")
+    forked_at_step: int | None = Field(description="seq of that run's first step that this one does again")
     pending_approval_id: str | None = Field(description="The request a person has to decide now")
     links: dict[str, str]
 
 
 class Cancellation(Schema):
+    requested_at: datetime
+    by: str
+    reason: str
+
+
+class Pause(Schema):
     requested_at: datetime
     by: str
     reason: str
@@ -85,6 +96,8 @@ class RunOut(RunLine):
     started_by: str
     budgets: dict[str, Budget]
     cancellation: Cancellation | None
+    pause: Pause | None = Field(description="Asked for and not ended yet; status says whether it has begun")
+    forks: list[str] = Field(description="Runs that retry this one, oldest first, 50 at most")
     last_event_id: int = Field(description="Begin the event stream here to see only what comes next")
 
 
@@ -175,6 +188,9 @@ def line(run: Run, pending: Mapping[UUID, str], shown: Shown) -> dict[str, Any]:
         "finished_at": run.finished_at,
         "working_ms": int(working.total_seconds() * 1000),
         "waiting_ms": int(parked.total_seconds() * 1000),
+        "paused_ms": int(traces.paused(run, now()).total_seconds() * 1000),
+        "forked_from": ids.public("run", run.forked_from_id) if run.forked_from_id else None,
+        "forked_at_step": run.forked_at_step,
         "pending_approval_id": pending.get(run.pk),
         "links": _links(run, pending.get(run.pk)),
     }
@@ -187,6 +203,11 @@ def whole(run: Run, shown: Shown) -> dict[str, Any]:
         "by": run.cancelled_by_label,
         "reason": shown(run.cancel_reason),
     }
+    pause = run.pause_requested_at and {
+        "requested_at": run.pause_requested_at,
+        "by": run.paused_by_label,
+        "reason": shown(run.pause_reason),
+    }
     return {
         **line(run, pending_approvals([run]), shown),
         "input": shown(run.input_text),
@@ -195,6 +216,8 @@ def whole(run: Run, shown: Shown) -> dict[str, Any]:
         "started_by": run.started_by_label,
         "budgets": _budgets(run),
         "cancellation": cancellation,
+        "pause": pause,
+        "forks": [fork.public_id for fork in run.forks.only("id").order_by("id")[:MOST_FORKS]],
         "last_event_id": run.seq,
     }
 
@@ -329,6 +352,9 @@ def _links(run: Run, approval: str | None) -> dict[str, str]:
         "events": f"{here}/events/stream",
         "deliveries": f"{here}/deliveries",
         "cancel": f"{here}/cancel",
+        "pause": f"{here}/pause",
+        "resume": f"{here}/resume",
+        "fork": f"{here}/fork",
         "page": f"{settings.BASE_URL}/runs/{run.public_id}/",
     }
     if approval:

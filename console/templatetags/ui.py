@@ -221,17 +221,18 @@ def dialog(
     phrase: str = "",
     reason: str = "required",
     target: str = "",
+    is_open: bool = False,
 ) -> SafeString:
     """A button that asks before it posts to `action`.
 
     `reason`: required, optional or none. With `phrase` the button stays off until it is typed, and it is posted as
     `phrase` for the server to check. With `target` htmx replaces that element from the answer. Extra fields go in the
-    body. `key` must be unique on the page.
+    body. `key` must be unique on the page. `is_open`: it asks right away, because a link led to it.
     """
     return _part(
         context, "dialog", content=content, key=key, label=label, action=action, title=title or label,
         icon_name=icon_name, tone=tone, confirm=confirm or label, confirm_tone=confirm_tone or tone or "primary",
-        cancel=cancel, phrase=phrase, reason=reason, target=target,
+        cancel=cancel, phrase=phrase, reason=reason, target=target, is_open=is_open,
     )  # fmt: skip
 
 

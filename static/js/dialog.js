@@ -7,6 +7,7 @@ function open(details) {
   dialog.className = "dialog";
   dialog.setAttribute("aria-labelledby", `${details.id}-title`);
   dialog.append(panel);
+  details.open = false;
   details.after(dialog);
   guard(dialog.querySelector("form[data-phrase]"));
   dialog.addEventListener("close", () => {
@@ -38,6 +39,9 @@ document.addEventListener("click", (event) => {
   // A click on the dialog element itself is a click on its backdrop.
   if (dialog && (event.target === dialog || event.target.closest("[data-close]"))) dialog.close();
 });
+
+// A link of the palette leads to a page with one of them open.
+document.querySelectorAll("[data-ask][open]").forEach(open);
 
 document.body?.addEventListener("htmx:afterRequest", (event) => {
   const dialog = event.target.closest?.("dialog");

@@ -42,7 +42,9 @@ document.addEventListener("click", (event) => {
   if (row && !event.target.closest("a, button") && !String(getSelection())) row.querySelector("[data-row]")?.click();
 });
 
-// A run that has ended cannot be stopped any more.
+// The head is kept current; the buttons above it follow once the run has moved, but not under somebody's hands.
 document.body.addEventListener("htmx:afterSettle", () => {
-  if (document.querySelector("#run-head[data-final]")) document.querySelector("[data-stop]")?.remove();
+  const [head, actions] = [document.getElementById("run-head"), document.getElementById("run-actions")];
+  if (!head || !actions || head.dataset.state === actions.dataset.state || actions.querySelector("[open]")) return;
+  document.body.dispatchEvent(new CustomEvent("run-moved"));
 });
