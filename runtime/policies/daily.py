@@ -36,13 +36,14 @@ class Amounts:
 
     def of(self, name: str) -> Decimal | int:
         """The amount that the limit `name` is about."""
-        return {
+        amounts: dict[str, Decimal | int] = {
             "max_usd": self.usd,
             "max_tokens": self.tokens,
             "max_model_calls": self.model_calls,
             "max_tool_calls": self.tool_calls,
             "max_runs": self.runs,
-        }[name]
+        }
+        return amounts[name]
 
 
 @dataclass(frozen=True)

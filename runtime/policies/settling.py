@@ -46,10 +46,11 @@ class Implausible:
 def reserve(characters: int, parameters: Mapping[str, Any]) -> Usage:
     """What a call with this many characters may use: four characters a token in, all it is allowed to say out."""
     most = parameters.get("max_tokens")
-    is_limited = isinstance(most, int) and not isinstance(most, bool) and most > 0
+    if not isinstance(most, int) or isinstance(most, bool) or most <= 0:
+        most = USUAL_OUTPUT_TOKENS
     return Usage(
         input_tokens=max(1, -(-characters // usage.CHARACTERS_PER_TOKEN)),
-        output_tokens=most if is_limited else USUAL_OUTPUT_TOKENS,
+        output_tokens=most,
         is_estimated=True,
     )
 
@@ -100,7 +101,7 @@ def _doubt(reported: Usage, cost: Cost, reply_characters: int) -> str:
 
 
 def _doubt_of_counts(reported: Usage) -> str:
-    counts = {
+    counts: dict[str, Any] = {  # whatever their types promise
         "input": reported.input_tokens,
         "cached": reported.cached_tokens,
         "output": reported.output_tokens,
@@ -127,10 +128,11 @@ def _doubt_of_sizes(reported: Usage, reply_characters: int) -> str:
 
 
 def _doubt_of_cost(cost: Cost) -> str:
-    if not isinstance(cost.usd, Decimal) or not cost.usd.is_finite() or cost.usd < 0:
-        return f"The call was said to cost {_told(cost.usd)} USD; a price from 0 on was expected."
-    if cost.usd > BEYOND_USD:
-        return f"The call was said to cost ${cost.usd:,}; no call costs that much."
+    usd: Any = cost.usd
+    if not isinstance(usd, Decimal) or not usd.is_finite() or usd < 0:
+        return f"The call was said to cost {_told(usd)} USD; a price from 0 on was expected."
+    if usd > BEYOND_USD:
+        return f"The call was said to cost ${usd:,}; no call costs that much."
     return ""
 
 

@@ -62,12 +62,29 @@ def test_create_keeps_within_the_budgets_of_the_release(agent):
     program = Program()
 
     lower = program.post("/runs", {**REQUEST, "budgets": {"max_steps": 5, "max_cost_usd": "0.10"}})
-    higher = program.post("/runs", {**REQUEST, "budgets": {"max_steps": 500}})
+    higher = program.post("/runs", {**REQUEST, "budgets": {"max_steps": 500, "max_tokens": 10**9, "max_seconds": 5}})
+    new = program.post("/runs", {**REQUEST, "budgets": {"max_model_calls": 3, "deadline_seconds": 60}})
 
     assert lower.json()["budgets"]["max_steps"] == {"limit": 5, "used": 0}
     assert Decimal(lower.json()["budgets"]["max_cost_usd"]["limit"]) == Decimal("0.10")
     assert higher.status_code == 422
-    assert any("budgets" in field for field in higher.json()["errors"])
+    assert set(higher.json()["errors"]) == {"budgets.max_steps", "budgets.max_tokens"}
+    assert lower.json()["budgets"]["deadline_seconds"] == {"limit": None, "used": 0}
+    assert new.json()["budgets"]["max_model_calls"] == {"limit": 3, "used": 0}
+    assert new.json()["budgets"]["deadline_seconds"] == {"limit": 60, "used": 0}
+
+
+def test_over_the_runs_of_a_day_a_request_is_told_when_to_come_back(agent):
+    content = agent.active_release.content | {"daily": {"per_principal": {"max_runs": 1}}}
+    type(agent.active_release).objects.filter(pk=agent.active_release_id).update(content=content)
+    program = Program()
+
+    first, second = program.post("/runs", REQUEST), program.post("/runs", REQUEST)
+
+    assert (first.status_code, second.status_code) == (202, 429)
+    assert 0 < int(second.headers["Retry-After"]) <= 86_400
+    assert "daily.per_principal.max_runs" in second.json()["detail"]
+    assert Run.objects.count() == 1
 
 
 def test_create_gives_a_run_no_tool_scope_that_the_token_lacks(agent):

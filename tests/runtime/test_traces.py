@@ -402,10 +402,10 @@ def test_the_event_log_pages_by_number_and_loses_nothing():
 
 def test_budgets_show_what_was_used_of_what_was_allowed():
     release = a_release(budgets={"max_steps": 8, "max_cost_usd": "2.00"})
-    run = a_run(release=release, steps_used=8, cost_usd=Decimal("0.5"))
+    run = a_run(release=release, steps_used=8, cost_usd=Decimal("0.5"), working_ms=30_000)
 
-    budgets = {one.label: one for one in readings.versions(run, 30_000).budgets}
+    budgets = {one.label: one for one in readings.versions(run, datetime.now(UTC)).budgets}
 
-    assert (budgets["Steps"].used, budgets["Steps"].limit, budgets["Steps"].ratio) == ("8", "8", 1.0)
-    assert (budgets["Cost"].used, budgets["Cost"].limit, budgets["Cost"].ratio) == ("$0.500", "$2.00", 0.25)
+    assert (budgets["Steps"].used, budgets["Steps"].limit, budgets["Steps"].share) == ("8", "8", 1.0)
+    assert (budgets["Cost"].used, budgets["Cost"].limit, budgets["Cost"].share) == ("$0.500", "$2.00", 0.25)
     assert (budgets["Working time"].used, budgets["Working time"].limit) == ("30.0 s", "10 min")
