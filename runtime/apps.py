@@ -49,6 +49,7 @@ class RuntimeConfig(AppConfig):
         shell.register_search(palette.find)
         live.topic("runs", lambda actor, _: actor.may("runs.read"))
         live.topic("run", runs.may_listen)
+        live.topic("draft", runs.may_listen)
         live.topic("breakers", lambda actor, _: actor.may("breakers.read"))
         shell.strip("runtime:breaker-strip", "breakers")
         live.topic(deliveries.TOPIC, lambda actor, _: actor.may("deliveries.read"))

@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from console import ids, redact
+from console import ids
 from releases.bundles import ModelSpec
-from runtime import attempts, providers, spending
+from runtime import attempts, drafts, providers, spending
 from runtime.circuits import Open, Outcome
 from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply
@@ -21,14 +21,6 @@ from runtime.providers.base import ModelRequest, ProviderError
 from runtime.spending import Held
 from runtime.states import StepKind, StepStatus
 from runtime.turns import Shell, Turn
-
-LONGEST_TEXT = 200_000  # characters of one reply that are kept
-DRAFT_EVERY_S = 0.25
-
-DRAFT_SQL = """
-    INSERT INTO runtime_draft (run_id, text, updated_at) VALUES (%s, %s, clock_timestamp())
-    ON CONFLICT (run_id) DO UPDATE SET text = EXCLUDED.text, updated_at = EXCLUDED.updated_at
-"""
 
 
 def spec_for(turn: Turn, command: CallModel) -> ModelSpec:
@@ -67,9 +59,8 @@ async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
     """
     left = budgeting.left(turn.budgets, turn.spent()).total_seconds()
     limit = max(0.1, min(request.model.timeout_s + 1, left))
-    draft = Draft(engine, turn)
     try:
-        async with asyncio.timeout(limit):
+        async with drafts.Writing(engine, turn) as draft, asyncio.timeout(limit):
             return await providers.get(request.model).reply(request, draft.add)
     except TimeoutError as late:
         raise ProviderError("timeout", f"No answer within {limit:g} s.", retry=True) from late
@@ -88,36 +79,12 @@ def _request(turn: Turn, spec: ModelSpec) -> ModelRequest:
     )
 
 
-class Draft:
-    """The text so far, kept for the live trace a few times a second and without waiting for the disk."""
-
-    def __init__(self, engine: Shell, turn: Turn) -> None:
-        self.engine = engine
-        self.turn = turn
-        self.text = ""
-        self.kept_at = time.monotonic()
-
-    async def add(self, piece: str) -> None:
-        if len(self.text) >= LONGEST_TEXT:
-            return
-        self.text += piece
-        if time.monotonic() - self.kept_at < DRAFT_EVERY_S:
-            return
-        self.kept_at = time.monotonic()
-        text = redact.text(self.text).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-        async with self.engine.pool.connection() as connection, connection.transaction():
-            await connection.execute("SET LOCAL synchronous_commit TO off")
-            await connection.execute(DRAFT_SQL, [self.turn.run_id, text])
-        self.turn.has_draft = True
-        self.engine.announce(self.turn)
-
-
 def _answered(
     turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, reply: Reply, held: Held, note: str
 ) -> NewStep:
     calls = [{"id": c.id, "name": c.name, "arguments": _arguments(c)} for c in reply.calls]
     output: dict[str, Any] = {
-        "text": reply.text[:LONGEST_TEXT],
+        "text": reply.text[: drafts.LONGEST_TEXT],
         "calls": calls,
         "stop_reason": reply.stop_reason,
         "model": reply.model,
@@ -152,7 +119,7 @@ def _arguments(call: Call) -> dict[str, Any] | str:
     try:
         json.dumps(call.arguments, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
-        return str(call.arguments)[:LONGEST_TEXT]
+        return str(call.arguments)[: drafts.LONGEST_TEXT]
     return call.arguments
 
 

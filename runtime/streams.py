@@ -2,8 +2,11 @@
 
 The journal is read by cursor: each entry has a place (`seq`), places are taken under the run's row lock and become
 visible in order, so whoever resumes after a place misses nothing and sees nothing twice. The channel layer only says
-that it is time to look; without it the journal is looked at every second. Between looks no database connection is
-held.
+that it is time to look; without it the journal is looked at every second. All listeners of a process share a few
+threads and their database connections.
+
+Text that a model is writing comes beside the journal, as pieces without an id: each says how much of the text before it
+to keep, and the end of a step ends the text.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import TracebackType
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,13 +27,13 @@ from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, close_old_connections, connection
 from django.db.models import F, Q
 
 from console import bearer, live, ratelimits, stopping
 from console.actors import Actor
-from runtime import traces, wire
-from runtime.models import Draft, Run, RunEvent, Step
+from runtime import drafts, traces, wire
+from runtime.models import Run, RunEvent, Step
 from runtime.traces import Shown
 
 log = logging.getLogger(__name__)
@@ -44,8 +47,11 @@ RECONNECT_MS = 2000
 SUBSCRIBE_WITHIN_S = 2.0
 NOTICE_A_STOP_S = 0.5
 BATCH = 200
+LOOKERS = 4
 END = "run.finished"
 Place = tuple[str, str]  # what the place is counted under, and the name of this one
+
+_lookers = ThreadPoolExecutor(LOOKERS, thread_name_prefix="stream")
 
 
 @dataclass
@@ -56,7 +62,7 @@ class Batch:
     seq: int = 0
     is_whole: bool = True  # nothing was left for the next look
     is_over: bool = False
-    draft: tuple[datetime, str] | None = None
+    draft: str | None = None
 
 
 def is_over(run: Run, after: int) -> bool:
@@ -78,7 +84,8 @@ def take_place(listener: Actor) -> Place:
 async def follow(run: Run, after: int, place: Place, *, listener: Actor) -> AsyncIterator[bytes]:
     """Yield the events after a number, and new ones as they come, until the run has ended. Gives the place back."""
     try:
-        async with _Wake(f"run:{run.public_id}") as wake:
+        await sync_to_async(_let_go)()
+        async with _Wake(f"run:{run.public_id}", drafts.topic(run.public_id)) as wake:
             yield f"retry: {RECONNECT_MS}\n\n".encode()
             async for piece in _pieces(run, after, listener, place, wake):
                 yield piece
@@ -89,15 +96,16 @@ async def follow(run: Run, after: int, place: Place, *, listener: Actor) -> Asyn
 
 async def _pieces(run: Run, after: int, listener: Actor, place: Place, wake: _Wake) -> AsyncIterator[bytes]:
     shown = traces.masked_for(listener, run.agent.slug)
-    drafted: datetime | None = None
+    written = ""  # of the model call in flight, as this listener has it
     beat = time.monotonic() + HEARTBEAT_S
     while True:
-        batch = await _look(run.pk, after, drafted, shown)
+        batch = await _look(run.pk, after, shown)
         for number, name, data in batch.events:
             yield _event(name, data, number)
-        if batch.draft is not None:
-            drafted = batch.draft[0]
-            yield _event("draft", {"text": shown(batch.draft[1])})
+            written = ""
+        if batch.draft is not None and (grown := drafts.change(written, shown(batch.draft))) is not None:
+            written = shown(batch.draft)
+            yield _event("draft", {"at": grown[0], "text": grown[1]})
         after = max(after, batch.seq)
         if batch.is_over or stopping.is_asked():
             return
@@ -120,7 +128,7 @@ async def _wait(wake: _Wake, at_most_s: float) -> None:
             return
 
 
-def look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown) -> Batch:
+def look(run_id: UUID, after: int, shown: Shown) -> Batch:
     """Read the next entries of the journal, at most a batch of them.
 
     The run's own number is read first: whatever is up to it has been committed, so reading on piece by piece cannot
@@ -138,7 +146,7 @@ def look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown) -> Ba
         if not _told_end(run_id):
             batch.events.append((run.seq + 1, END, wire.end(run, shown)))
     if batch.is_whole and not run.is_final:
-        batch.draft = _draft(run_id, drafted)
+        batch.draft = drafts.read(run_id)
     return batch
 
 
@@ -166,14 +174,9 @@ def _told_end(run_id: UUID) -> bool:
     return RunEvent.objects.filter(run_id=run_id, kind=END).exists()
 
 
-def _draft(run_id: UUID, drafted: datetime | None) -> tuple[datetime, str] | None:
-    draft = Draft.objects.filter(run_id=run_id).first()
-    return None if draft is None or draft.updated_at == drafted else (draft.updated_at, draft.text)
-
-
-async def _look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown) -> Batch:
+async def _look(run_id: UUID, after: int, shown: Shown) -> Batch:
     try:
-        batch: Batch = await sync_to_async(_without_keeping)(look, run_id, after, drafted, shown)
+        batch: Batch = await _ask(look, run_id, after, shown)
         return batch
     except DatabaseError as away:
         # The listener keeps its place; the next look finds what it missed.
@@ -184,18 +187,27 @@ async def _look(run_id: UUID, after: int, drafted: datetime | None, shown: Shown
 
 async def _may_go_on(listener: Actor, agent: str) -> bool:
     try:
-        return bool(await sync_to_async(_without_keeping)(bearer.may_still, listener, "runs.read", agent))
+        return bool(await _ask(bearer.may_still, listener, "runs.read", agent))
     except DatabaseError:
         return True  # asked again at the next heartbeat
 
 
-def _without_keeping(question: Any, *arguments: Any) -> Any:
-    """Ask the database and give the connection back."""
+async def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
+    return await sync_to_async(_asked, thread_sensitive=False, executor=_lookers)(question, *arguments)
+
+
+def _asked(question: Callable[..., Any], *arguments: Any) -> Any:
+    """Ask the database as a request does: on a connection that is whole, and kept no longer than is set."""
+    close_old_connections()
     try:
         return question(*arguments)
     finally:
-        if not connection.in_atomic_block:
-            connection.close()
+        close_old_connections()
+
+
+def _let_go() -> None:
+    """Close the request's own connection: the request goes on for as long as the stream."""
+    connection.close()
 
 
 def _hold(place: Place) -> None:
@@ -209,10 +221,10 @@ def _event(name: str, data: dict[str, Any], number: int | None = None) -> bytes:
 
 
 class _Wake:
-    """A place in the channel layer's group of a topic. Everything goes on without it, only less promptly."""
+    """A place in the channel layer's groups of some topics. Everything goes on without it, only less promptly."""
 
-    def __init__(self, topic: str) -> None:
-        self.group = live.group(topic)
+    def __init__(self, *topics: str) -> None:
+        self.groups = [live.group(topic) for topic in topics]
         self.layer: Any = get_channel_layer()
         self.channel = ""
         self.next: asyncio.Task[Any] | None = None
@@ -225,7 +237,8 @@ class _Wake:
         try:
             async with asyncio.timeout(SUBSCRIBE_WITHIN_S):
                 self.channel = await self.layer.new_channel("stream")
-                await self.layer.group_add(self.group, self.channel)
+                for group in self.groups:
+                    await self.layer.group_add(group, self.channel)
             self._listen()
         except Exception as away:
             log.warning("A stream goes on by polling: %r", away)
@@ -239,7 +252,8 @@ class _Wake:
         self.next.cancel()  # receive() gives its channel back when it is cancelled
         with contextlib.suppress(asyncio.CancelledError, Exception):
             async with asyncio.timeout(SUBSCRIBE_WITHIN_S):
-                await self.layer.group_discard(self.group, self.channel)
+                for group in self.groups:
+                    await self.layer.group_discard(group, self.channel)
 
     async def wait(self, at_most_s: float) -> bool:
         """Until something was announced (true), or the time is up."""

@@ -12,9 +12,9 @@ from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Sum
 
 from console import ids, redact, words
 from console.actors import Actor
-from runtime import labels
+from runtime import drafts, labels
 from runtime.labels import Badge
-from runtime.models import Draft, Run, Step
+from runtime.models import Run, Step
 from runtime.policies import timeline
 from runtime.policies.timeline import Axis, Span
 from runtime.states import PARKED, RunStatus, StepKind, StepStatus, StepVerdict
@@ -104,6 +104,7 @@ class Row:
     is_selected: bool = False
     is_planned: bool = False
     text: str = ""
+    grows: bool = False  # its text is being written
 
 
 @dataclass(frozen=True)
@@ -386,12 +387,12 @@ def _rects(step: Step, axis: Axis, start: float, end: float) -> list[Rect]:
 def _ahead(run: Run, steps: Sequence[Step], axis: Axis, clock: _Clock, shown: Shown, asked: Step | None) -> list[Row]:
     """What is going on right now, and what is known to come."""
     if run.status == RunStatus.RUNNING and not any(step.status == StepStatus.STARTED for step in steps):
-        draft = Draft.objects.filter(run=run).first()
-        text = shown(draft.text) if draft else ""
+        text = shown(drafts.read(run.pk) or "")
         bar = axis.bar(max((clock.ms(step.finished_at) for step in steps), default=0), clock.total_ms)
         name = "Writing…" if text else "Working…"
         rect = _rect(bar.x, bar.width, "open")
-        return [Row(name, "sparkle", "t-acc", "k-model", what="now", rects=[rect], is_planned=True, text=text)]
+        now = Row(name, "sparkle", "t-acc", "k-model", what="now", rects=[rect], is_planned=True, text=text, grows=True)
+        return [now]
     if run.status == RunStatus.QUEUED:
         return [Row("Waiting for a worker", "clock", "faint", "k-know", is_planned=True)]
     held = [Row("Paused", "circle-pause", "t-warn", "k-warn", is_planned=True)]

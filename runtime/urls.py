@@ -13,6 +13,7 @@ urlpatterns = [
     path("runs/rows/", views.run_rows, name="run-rows"),
     path("runs/<run:run_id>/", views.run_detail, name="run-detail"),
     path("runs/<run:run_id>/live/", views.run_steps, name="run-steps"),
+    path("runs/<run:run_id>/draft/", views.run_draft, name="run-draft"),
     path("runs/<run:run_id>/steps/<stp:step_id>/", views.step_payload, name="step-payload"),
     path("runs/<run:run_id>/cancel/", control_views.run_cancel, name="run-cancel"),
     path("runs/<run:run_id>/pause/", control_views.run_pause, name="run-pause"),

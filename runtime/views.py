@@ -13,13 +13,15 @@ from django.views.decorators.http import require_GET
 
 from console import ids, paging
 from console.access import Request, requires
+from console.templatetags import ui
 from releases.models import Agent, Release
-from runtime import controls, delivery_lists, inspections, labels, meters, readings, run_lists, runs, traces
+from runtime import controls, delivery_lists, drafts, inspections, labels, meters, readings, run_lists, runs, traces
 from runtime.models import Run
 from runtime.states import PARKED, RunStatus
 from runtime.traces import Look
 
 MOST_RELEASES = 40
+LONGEST_SAID = 1000  # of an answer that is read out when a run ends
 MOST_FORKS = 10
 
 
@@ -103,6 +105,18 @@ def run_steps(request: Request, run_id: UUID) -> HttpResponse:
 
 @require_GET
 @requires("runs.read")
+def run_draft(request: Request, run_id: UUID) -> HttpResponse:
+    """The text that the model is writing right now; 204 when there is none."""
+    run = runs.visible_to(request.actor).select_related("agent").only("id", "agent__slug").get(pk=run_id)
+    text = drafts.read(run_id)
+    if text is None:
+        return HttpResponse(status=204)
+    shown = traces.masked_for(request.actor, run.agent.slug)
+    return HttpResponse(ui.visible(shown(text)))
+
+
+@require_GET
+@requires("runs.read")
 def step_payload(request: Request, run_id: UUID, step_id: UUID) -> HttpResponse:
     """One step, opened: the only place that reads a payload of any size."""
     run = _run(request, run_id)
@@ -151,6 +165,7 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
         "badge": labels.run(run.status),
         "cause": labels.cause(run.cause) if run.cause not in ("", "answered", "cancelled") else "",
         "detail": shown(run.cause_detail),
+        "said": shown(run.answer)[:LONGEST_SAID] if run.is_final else "",
         "cancel_reason": shown(run.cancel_reason),
         "pause_reason": shown(run.pause_reason),
         "figures": traces.figures(run, counted, now),

@@ -11,6 +11,7 @@
 
 const CATCH_UP_MS = 20_000;
 const GATHER_MS = 500;
+const GATHER_DRAFT_MS = 100; // text that is being written: little to fetch, and it should be seen growing
 const SETTLE_MS = 100; // a region that was swapped in hears notices only after htmx has settled it (20 ms)
 const LONGEST_WAIT_MS = 30_000;
 const SESSION_ENDED = 4401;
@@ -63,7 +64,7 @@ function changed(topic) {
   setTimeout(() => {
     waiting.delete(topic);
     if (gathering.again) changed(topic);
-  }, GATHER_MS);
+  }, topic.startsWith("draft:") ? GATHER_DRAFT_MS : GATHER_MS);
 }
 
 function fireAll(chosen = () => true) {

@@ -82,7 +82,8 @@ def a_scripted_release(script: Callable[[ModelRequest], Reply], **content: Any) 
     scripted.register(name, script)
     manifests = [tools.known()[tool].manifest.model_dump(mode="json") for tool in content.pop("use", TOOLS)]
     content.setdefault("budgets", bundles.Budgets().model_dump(mode="json"))
-    return builders.a_release(model={"provider": "scripted", "name": name}, tools=manifests, **content)
+    model = {"provider": "scripted", "name": name, **content.pop("model", {})}
+    return builders.a_release(model=model, tools=manifests, **content)
 
 
 def saying(*replies: Reply | str) -> Callable[[ModelRequest], Reply]:

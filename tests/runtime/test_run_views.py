@@ -14,7 +14,7 @@ from console.models import AuditEntry
 from console.roles import Role
 from releases.states import Scope, SwitchEffect
 from runtime import samples
-from runtime.models import Run, Step
+from runtime.models import Draft, Run, Step
 from runtime.samples import Person, Sample, Samples
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import a_release, a_run, a_step, a_switch, a_thread, a_user, an_agent, an_approval
@@ -461,3 +461,44 @@ def test_samples_that_fail_do_not_keep_a_run_from_starting(shop, monkeypatch):
 
 def test_without_any_agent_the_page_says_what_is_missing():
     assert "No agent to start" in text_of(signed_in().get("/start/"))
+
+
+# What the model is writing
+
+
+def test_the_text_that_is_being_written_is_fetched_alone():
+    run = a_run(RunStatus.RUNNING)
+    client = signed_in()
+    client.get(f"{run.get_absolute_url()}draft/")
+
+    nothing = client.get(f"{run.get_absolute_url()}draft/")
+    Draft.objects.create(run=run, text="I will <b>refund</b> it\u202e")
+    with CaptureQueriesContext(connection) as asked:
+        written = text_of(client.get(f"{run.get_absolute_url()}draft/"))
+
+    assert nothing.status_code == 204
+    assert "I will &lt;b&gt;refund&lt;/b&gt; it" in written
+    assert "U+202E" in written
+    assert "<html" not in written
+    assert len(asked) <= 6
+
+
+def test_the_text_that_is_being_written_is_masked_like_the_rest():
+    run = a_run(RunStatus.RUNNING)
+    Draft.objects.create(run=run, text="Write to ana@example.com")
+
+    assert "ana@" in text_of(signed_in().get(f"{run.get_absolute_url()}draft/"))
+    assert "ana@" not in text_of(signed_in(Role.AUDITOR).get(f"{run.get_absolute_url()}draft/"))
+    assert signed_in(Role.OPERATOR, agent="another").get(f"{run.get_absolute_url()}draft/").status_code == 404
+
+
+@pytest.mark.parametrize("tab", ["", "?tab=conversation"])
+def test_a_run_at_work_listens_for_the_text_that_is_being_written(tab):
+    run = a_run(RunStatus.RUNNING)
+    client = signed_in()
+
+    assert f"live:draft:{run.public_id} from:body" in text_of(client.get(run.get_absolute_url() + tab))
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.SUCCEEDED, answer="Yes.", finished_at=now())
+    page = text_of(client.get(run.get_absolute_url() + tab))
+    assert "live:draft" not in page
+    assert 'id="run-said" hidden>Succeeded. <span class="untrusted">Yes.' in page

@@ -7,7 +7,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from django.utils.timezone import now
 from console import live, stopping
 from console.models import RoleGrant
 from console.roles import Role
-from runtime import events, streams
+from runtime import drafts, events, streams
 from runtime.models import Draft, Run, Step
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import a_run, a_step, an_event
@@ -307,24 +306,93 @@ def test_nothing_is_lost_while_the_journal_is_being_written(monkeypatch):
     assert [int(event["id"]) for event in told] == list(range(1, 3 * rounds + 2))
 
 
-def test_text_that_is_being_written_comes_as_drafts_without_a_number(monkeypatch):
-    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 0.05)
+def assembled(told: list[dict[str, Any]]) -> str:
+    """The text as a client puts it together."""
+    text = ""
+    for event in told:
+        if event["name"] == "draft":
+            text = text[: event["data"]["at"]] + event["data"]["text"]
+    return text
+
+
+def write(run: Run, text: str) -> None:
+    Draft.objects.update_or_create(run=run, defaults={"text": text, "updated_at": now()})
+    live.announce(drafts.topic(run.public_id))
+
+
+def test_text_that_is_being_written_comes_in_pieces_without_a_number(monkeypatch):
+    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 30.0)
     run, program = a_run(RunStatus.RUNNING), Program("runs.read")
     Draft.objects.create(run=run, text="I will")
 
-    def write_on():
-        Draft.objects.filter(run=run).update(text="I will refund it\nnow", updated_at=now() + timedelta(seconds=1))
-
     async def main():
         async with Listener(program, run) as listener:
-            first = await listener.next()
-            await apart(write_on)
-            return [first, await listener.next()]
+            told = [await listener.next()]
+            for text in ("I will refund", "I will refund it\nnow 🎉"):
+                await asyncio.sleep(0.05)
+                await apart(write, run, text)
+                told.append(await listener.next())
+            return told
 
     told = asyncio.run(main())
 
-    assert names(told) == [(None, "draft"), (None, "draft")]
-    assert [event["data"]["text"] for event in told] == ["I will", "I will refund it\nnow"]
+    assert names(told) == [(None, "draft")] * 3
+    assert [event["data"] for event in told] == [
+        {"at": 0, "text": "I will"},
+        {"at": 6, "text": " refund"},
+        {"at": 13, "text": " it\nnow 🎉"},
+    ]
+
+
+def test_after_a_reconnect_the_whole_text_comes_once(monkeypatch):
+    run, program = a_run(RunStatus.RUNNING), Program("runs.read")
+    write(run, "I will refund it")
+
+    async def first():
+        async with Listener(program, run) as listener:
+            return await listener.next()
+
+    for _ in range(2):
+        assert asyncio.run(first())["data"] == {"at": 0, "text": "I will refund it"}
+
+
+def test_a_text_begins_anew_with_the_next_call_of_the_model(monkeypatch):
+    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 0.05)
+    run, program = a_run(RunStatus.RUNNING), Program("runs.read")
+    write(run, "I will look it up")
+
+    def the_step_ends():
+        with transaction.atomic():
+            a_step(run, StepKind.MODEL, "gpt")
+            Draft.objects.filter(run=run).delete()
+        write(run, "I will pay")
+
+    async def main():
+        async with Listener(program, run) as listener:
+            told = [await listener.next()]
+            await apart(the_step_ends)
+            return [*told, await listener.next(), await listener.next()]
+
+    told = asyncio.run(main())
+
+    assert [event["name"] for event in told] == ["draft", "step.finished", "draft"]
+    assert told[-1]["data"] == {"at": 0, "text": "I will pay"}
+
+
+def test_what_is_masked_later_is_taken_back(monkeypatch):
+    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 0.05)
+    run, program = a_run(RunStatus.RUNNING), Program(role=Role.AUDITOR)
+    write(run, "Write to ana@exam")
+
+    async def main():
+        async with Listener(program, run) as listener:
+            told = [await listener.next()]
+            await apart(write, run, "Write to ana@example.com today")
+            return [*told, await listener.next()]
+
+    told = asyncio.run(main())
+
+    assert assembled(told) == "Write to ••• today"
 
 
 def test_a_quiet_stream_shows_that_it_lives(monkeypatch):
@@ -404,7 +472,8 @@ def test_a_token_holds_only_so_many_streams_and_gets_a_place_back(settings):
     assert refused["Content-Type"] == "application/problem+json"
 
 
-def test_an_idle_stream_holds_no_database_connection():
+def test_many_listeners_share_a_few_database_connections(settings):
+    settings.API_STREAMS_PER_TOKEN = 50
     run, program = a_run(RunStatus.RUNNING), Program("runs.read")
 
     def others():
@@ -416,13 +485,16 @@ def test_an_idle_stream_holds_no_database_connection():
 
     async def main():
         before = await apart(others)
-        async with Listener(program, run) as listener:
-            reading = asyncio.ensure_future(listener.next(within=30))
+        async with contextlib.AsyncExitStack() as stack:
+            listeners = [await stack.enter_async_context(Listener(program, run)) for _ in range(30)]
+            reading = [asyncio.ensure_future(listener.next(within=30)) for listener in listeners]
             await asyncio.sleep(1)
             during = await apart(others)
-            await hang_up(reading)
-        return before, during
+            await apart(a_step, run)
+            told = await asyncio.gather(*reading)
+        return before, during, told
 
-    before, during = asyncio.run(main())
+    before, during, told = asyncio.run(main())
 
-    assert during <= before
+    assert during <= before + streams.LOOKERS
+    assert {event["id"] for event in told} == {"1"}

@@ -99,6 +99,7 @@ PAGES = {
     "runtime:run-rows": reads("runs.read"),
     "runtime:run-detail": reads("runs.read", "run"),
     "runtime:run-steps": reads("runs.read", "run"),
+    "runtime:run-draft": reads("runs.read", "run"),
     "runtime:step-payload": reads("runs.read", "step"),
     "runtime:run-cancel": acts("runs.cancel", "run", reason=WHY),
     "runtime:run-pause": acts("runs.pause", "run", reason=WHY),
