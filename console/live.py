@@ -9,9 +9,13 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from weakref import WeakKeyDictionary
 
 from channels.layers import get_channel_layer
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from django.conf import settings
 from django.db import transaction
+from redis.asyncio import Redis
 
 from console.actors import Actor
 
@@ -48,8 +52,26 @@ def send(*topics: str) -> None:
 async def publish(*topics: str) -> None:
     """The same from asynchronous code that has committed already."""
     layer = get_channel_layer()
-    for name in topics:
-        await layer.group_send(group(name), {"type": "topic.changed", "topic": name})
+    told = {name: {"type": "topic.changed", "topic": name} for name in topics}
+    if not isinstance(layer, RedisPubSubChannelLayer):
+        for name, message in told.items():
+            await layer.group_send(group(name), message)
+        return
+    async with _connection().pipeline(transaction=False) as pipeline:  # one round trip, however many have changed
+        for name, message in told.items():
+            pipeline.publish(f"{layer.prefix}__group__{group(name)}", layer.serialize(message))
+        await pipeline.execute()
+
+
+_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+
+
+def _connection() -> Redis:
+    """The Redis connection of the running loop that publishes."""
+    loop = asyncio.get_running_loop()
+    if loop not in _connections:
+        _connections[loop] = Redis.from_url(settings.REDIS_URL)
+    return _connections[loop]
 
 
 class _Courier:

@@ -96,6 +96,11 @@ class ToolManifest(Part):
             )
         return self
 
+    @cached_property
+    def characters(self) -> int:
+        """What a model reads of the tool in every call."""
+        return len(self.name) + len(self.description) + len(canonical(self.parameters))
+
     @property
     def is_write(self) -> bool:
         return self.effect != "read"
@@ -231,10 +236,9 @@ class Bundle(Part):
     @cached_property
     def characters(self) -> int:
         """What a model reads in every call besides the conversation: instructions and the schemas of the tools."""
-        schemas = (len(tool.name) + len(tool.description) + len(canonical(tool.parameters)) for tool in self.tools)
-        return len(self.instructions) + sum(schemas)
+        return len(self.instructions) + sum(tool.characters for tool in self.tools)
 
-    @property
+    @cached_property
     def toolset(self) -> dict[str, ToolManifest]:
         return {tool.name: tool for tool in self.tools}
 

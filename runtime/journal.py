@@ -478,12 +478,13 @@ def _finished_row(lease: Lease, place: int, step: Finished) -> dict[str, Any]:
     }
 
 
+ENCODER = json.JSONEncoder(default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def _plain_json(value: Any) -> str:
     """JSON that PostgreSQL takes: neither NUL nor lone surrogates, which jsonb cannot hold."""
-    text = json.dumps(value, default=str, ensure_ascii=False, allow_nan=False)
+    text = ENCODER.encode(value)
     if "\\u0000" in text:
         text = NUL.sub(lambda found: found[1] + "\ufffd", text)
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -7,15 +7,14 @@ result is known; folding the finished entry alone gives the same state, so a res
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from runtime.messages import Call, Message, ModelReply, ToolResult, UserText
-from runtime.policies import retrying
+from runtime.policies import looping, retrying
 from runtime.policies.retrying import Fallback, Policy, RetryIn
-from runtime.policies import looping
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 
 
@@ -87,6 +86,12 @@ class State:
     made: tuple[str, ...] = ()  # likenesses of the last calls, in order
     seen: frozenset[int] = frozenset()
 
+    def but(self, **changes: Any) -> State:
+        """The same with some values changed. Steps make many; `dataclasses.replace` would go through all fields."""
+        changed = object.__new__(State)
+        changed.__dict__.update(self.__dict__, **changes)
+        return changed
+
 
 @dataclass(frozen=True)
 class CheckInput:
@@ -156,8 +161,7 @@ def step(state: State, entry: Entry) -> State:
     """The state after one more entry."""
     again = entry.seq in state.seen
     if not again:
-        state = replace(
-            state,
+        state = state.but(
             seen=state.seen | {entry.seq},
             steps=state.steps + 1,
             tokens=state.tokens + entry.tokens,
@@ -165,7 +169,7 @@ def step(state: State, entry: Entry) -> State:
         )
     match entry.kind:
         case StepKind.INPUT:
-            return replace(state, messages=(*state.messages, UserText(str(entry.output["text"]))))
+            return state.but(messages=(*state.messages, UserText(str(entry.output["text"]))))
         case StepKind.MODEL:
             return _model(state, entry)
         case StepKind.GUARDRAIL:
@@ -232,12 +236,11 @@ def _model(state: State, entry: Entry) -> State:
         mark = "" if entry.output.get("retry", True) else "!"
         if ends := entry.output.get("ends"):
             ending = Ending(RunStatus(ends), str(entry.output["cause"]), str(entry.output["message"]))
-            state = replace(state, ending=state.ending or ending)
-        return replace(state, failures=failures, last_failure=entry.error + mark, on_fallback=fallback)
+            state = state.but(ending=state.ending or ending)
+        return state.but(failures=failures, last_failure=entry.error + mark, on_fallback=fallback)
     calls = tuple(Call(c["id"], c["name"], c["arguments"]) for c in entry.output.get("calls", []))
     text = str(entry.output.get("text", ""))
-    return replace(
-        state,
+    return state.but(
         sent=len(state.messages),
         messages=(*state.messages, ModelReply(text, calls, tuple(entry.output.get("opaque", ())))),
         pending=calls,
@@ -256,28 +259,28 @@ def _guardrail(state: State, entry: Entry) -> State:
     if entry.call_id:
         if entry.verdict != StepVerdict.REFUSED:
             return state  # asked: the approval entry follows
-        return _answered(replace(state, last_refusal=entry), entry, is_error=True)
+        return _answered(state.but(last_refusal=entry), entry, is_error=True)
     on_input = entry.input.get("on") == "input"
     if entry.verdict == StepVerdict.REFUSED:
         status = RunStatus(str(entry.output.get("ends", RunStatus.REFUSED)))
         ending = Ending(status, f"guardrail:{entry.rule}", str(entry.output.get("reason", "")))
         text = str(entry.output.get("text", ""))
-        return replace(state, input_checked=True, output_checked=True, answer=text, ending=ending)
+        return state.but(input_checked=True, output_checked=True, answer=text, ending=ending)
     if on_input:
-        return replace(state, input_checked=state.input_checked or bool(entry.output.get("last")))
-    return replace(state, output_checked=state.output_checked or bool(entry.output.get("last")))
+        return state.but(input_checked=state.input_checked or bool(entry.output.get("last")))
+    return state.but(output_checked=state.output_checked or bool(entry.output.get("last")))
 
 
 def _approval(state: State, entry: Entry, again: bool) -> State:
     if entry.input.get("settles") is not None:  # about a call that may have happened; the answer is in its own entry
-        return replace(state, stage=Stage.UNKNOWN, entry=entry) if entry.status == StepStatus.STARTED else state
+        return state.but(stage=Stage.UNKNOWN, entry=entry) if entry.status == StepStatus.STARTED else state
     if not again:
-        state = replace(state, approvals=state.approvals + 1)
+        state = state.but(approvals=state.approvals + 1)
     if entry.status == StepStatus.STARTED:
-        return replace(state, stage=Stage.ASKED, entry=entry)
+        return state.but(stage=Stage.ASKED, entry=entry)
     if entry.verdict in (StepVerdict.APPROVED, StepVerdict.EDITED):
-        return replace(state, stage=Stage.APPROVED, entry=entry, approved=entry)
-    return _answered(replace(state, last_refusal=entry), entry, is_error=True)
+        return state.but(stage=Stage.APPROVED, entry=entry, approved=entry)
+    return _answered(state.but(last_refusal=entry), entry, is_error=True)
 
 
 def _tool(state: State, entry: Entry, again: bool) -> State:
@@ -285,17 +288,17 @@ def _tool(state: State, entry: Entry, again: bool) -> State:
         fingerprint = str(entry.input.get("fingerprint", ""))
         repeats = {**state.repeats, fingerprint: state.repeats.get(fingerprint, 0) + 1}
         made = (*state.made[1 - looping.MOST_REMEMBERED :], str(entry.input.get("likeness") or fingerprint))
-        state = replace(state, repeats=repeats, made=made, tool_calls=state.tool_calls + 1)
+        state = state.but(repeats=repeats, made=made, tool_calls=state.tool_calls + 1)
     if entry.status in (StepStatus.STARTED, StepStatus.UNKNOWN):
-        return replace(state, stage=Stage.STARTED, entry=entry)
+        return state.but(stage=Stage.STARTED, entry=entry)
     if entry.output.get("again"):
         stage = Stage.NEW if state.approved is None else Stage.APPROVED
-        return replace(state, stage=stage, entry=state.approved, retried=entry)
+        return state.but(stage=stage, entry=state.approved, retried=entry)
     ends = entry.output.get("ends")
     if ends:
         refusal = state.last_refusal
         cause = refusal.rule if refusal is not None and ends == RunStatus.REFUSED else f"tool:{entry.name}"
-        state = replace(state, ending=Ending(RunStatus(ends), cause, str(entry.output.get("detail", ""))))
+        state = state.but(ending=Ending(RunStatus(ends), cause, str(entry.output.get("detail", ""))))
     return _answered(state, entry, is_error=entry.status != StepStatus.DONE)
 
 
@@ -307,8 +310,7 @@ def _answered(state: State, entry: Entry, *, is_error: bool) -> State:
         str(entry.output.get("content", entry.output.get("reason", ""))),
         is_error,
     )
-    return replace(
-        state,
+    return state.but(
         messages=(*state.messages, result),
         pending=state.pending[1:],
         stage=Stage.NEW,

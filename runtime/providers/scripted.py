@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
-from releases.bundles import canonical
-from runtime import messages, tools
+from runtime import tools
 from runtime.messages import Reply, Usage
+from runtime.policies import settling
 from runtime.providers import prices
 from runtime.providers.base import ModelRequest, OnText, ProviderError
 
@@ -72,12 +71,11 @@ class Scripted:
 
 def count(request: ModelRequest, answer: Reply) -> Usage:
     """One token for every four characters, rounded up: of the instructions, the tools' schemas and the messages
-    as canonical JSON for the input, of the text and the calls for the output. An estimate, and marked as one.
+    for the input, of the text and the calls for the output. An estimate, and marked as one.
     """
-    asked = len(request.instructions)
-    asked += sum(len(tool.name) + len(tool.description) + len(canonical(tool.parameters)) for tool in request.tools)
-    asked += sum(len(canonical(messages.to_json(message))) for message in request.messages)
-    said = len(answer.text) + sum(len(call.name) + len(json.dumps(call.arguments)) for call in answer.calls)
+    asked = len(request.instructions) + sum(tool.characters for tool in request.tools)
+    asked += settling.characters(request.messages)
+    said = len(answer.text) + settling.of_calls(answer.calls)
     return Usage(input_tokens=_tokens(asked), output_tokens=_tokens(said), is_estimated=True)
 
 

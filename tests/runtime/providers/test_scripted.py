@@ -34,7 +34,7 @@ def answer(asked: ModelRequest, reply: Reply) -> tuple[Reply, list[str]]:
 
 
 def test_the_text_streams_in_pieces_that_give_it_back():
-    reply, heard = answer(request(), Reply(TEXT))
+    reply, heard = answer(request(parameters={"delay_ms": 1}), Reply(TEXT))
 
     assert reply.text == TEXT
     assert len(heard) > 2
