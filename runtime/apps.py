@@ -32,7 +32,7 @@ class RuntimeConfig(AppConfig):
 
     def ready(self) -> None:
         from releases import acknowledgements
-        from runtime import calls, deliveries, health, palette, providers, runs, toolbox, workers
+        from runtime import calls, health, palette, providers, runs, toolbox, workers
 
         starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
         roles.declare("runs.read", EVERYONE, "see runs")
@@ -42,6 +42,10 @@ class RuntimeConfig(AppConfig):
         roles.declare("breakers.read", EVERYONE, "see circuit breakers")
         roles.declare("breakers.set", {Role.OPERATOR, Role.ADMIN}, "hold circuit breakers open and close them")
         roles.declare("runs.personal", starters, "see personal data in runs")
+        roles.declare("memory.read", starters, "see what agents remember of people")
+        roles.declare("memory.erase", {Role.OPERATOR, Role.ADMIN}, "erase what agents remember of people")
+        roles.declare("schedules.read", EVERYONE, "see schedules")
+        roles.declare("schedules.manage", {Role.OPERATOR, Role.ADMIN}, "keep schedules")
         watchers = {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR}
         roles.declare("deliveries.read", watchers, "see what callers were told")
         roles.declare("deliveries.send", {Role.OPERATOR, Role.ADMIN}, "send a message to a caller again")
@@ -52,7 +56,7 @@ class RuntimeConfig(AppConfig):
         live.topic("draft", runs.may_listen)
         live.topic("breakers", lambda actor, _: actor.may("breakers.read"))
         shell.strip("runtime:breaker-strip", "breakers")
-        live.topic(deliveries.TOPIC, lambda actor, _: actor.may("deliveries.read"))
+        live.topic("deliveries", lambda actor, _: actor.may("deliveries.read"))
         live.topic(health.TOPIC, lambda actor, _: actor.may("health.read"))
         shell.strip("runtime:queue-strip", health.TOPIC)
         acknowledgements.register(workers.acknowledged)
@@ -103,6 +107,28 @@ class RuntimeConfig(AppConfig):
                 icon="send",
                 permission="deliveries.read",
                 order=70,
+            ),
+        )
+        shell.register(
+            "Work",
+            shell.NavItem(
+                key="schedules",
+                letter="c",
+                label="Schedules",
+                url_name="runtime:schedule-list",
+                icon="calendar-clock",
+                permission="schedules.read",
+            ),
+        )
+        shell.register(
+            "Observe",
+            shell.NavItem(
+                key="memory",
+                letter="y",
+                label="Memory",
+                url_name="runtime:memory-list",
+                icon="brain",
+                permission="memory.read",
             ),
         )
         shell.register(

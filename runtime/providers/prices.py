@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-import genai_prices
-
 from releases.bundles import ModelSpec, Price
 from runtime.messages import Cost, Usage
 
@@ -62,6 +60,8 @@ def _listed(provider: str, usage: Usage, names: list[str]) -> Cost | None:
 
 
 def _look_up(provider: str, usage: Usage, name: str) -> Decimal | None:
+    import genai_prices  # half a megabyte of prices and an HTTP client, which a scripted model never asks
+
     counted = genai_prices.Usage(
         input_tokens=usage.input_tokens,
         cache_read_tokens=usage.cached_tokens or None,
@@ -78,6 +78,8 @@ def _names_itself(provider: str, name: str) -> bool:
 
     The list also matches by beginnings, so that `claude-sonnet-4-5-something` finds claude-sonnet-4-5.
     """
+    import genai_prices
+
     listed = genai_prices.calc_price(genai_prices.Usage(input_tokens=1), name, provider_id=provider).model
     plain = SNAPSHOT.sub("", name.lower())
     if listed.id.lower() in {plain, name.lower()}:
