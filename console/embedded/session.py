@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,13 @@ NEED_NO_SERVERS |= {
     "-h",
     "--version",
 }
+# These hurt the servers they use, so they never lean on those of anybody else.
+BRING_THEIR_OWN = {"chaos"}
 MANAGE = servers.ROOT / "manage.py"
 OWNER_STARTS_SECONDS = 90.0
+
+
+own: servers.Servers | None = None  # the servers of a command that brings its own
 
 
 @contextmanager
@@ -47,7 +53,7 @@ def around(arguments: Sequence[str]) -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Got an error checking a consistent migration history")
         yield
         return
-    with _servers(data_dir, arguments) as variables:
+    with _passing_servers() if arguments[0] in BRING_THEIR_OWN else _servers(data_dir, arguments) as variables:
         os.environ.update(variables)
         yield
 
@@ -72,6 +78,17 @@ def _servers(data_dir: Path, arguments: Sequence[str]) -> Iterator[dict[str, str
         schema = nullcontext() if arguments[0] == "migrate" else _current_schema(data_dir, started.variables)
         with schema:
             yield started.variables
+
+
+@contextmanager
+def _passing_servers() -> Iterator[dict[str, str]]:
+    """Durable servers in a folder of their own, which is gone when the command ends."""
+    global own
+    with tempfile.TemporaryDirectory(prefix="steadyhand-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with servers.running(folder) as own:
+            yield own.variables | {"STEADYHAND_DATA_DIR": name}
+        own = None
 
 
 def _addresses_of(owner: lock.Owner, owned: lock.OwnerLock, data_dir: Path) -> dict[str, str]:
