@@ -74,6 +74,7 @@ ThreadId = Annotated[UUID, _PublicId("thr")]
 ApprovalId = Annotated[UUID, _PublicId("apr")]
 ReleaseId = Annotated[UUID, _PublicId("rel")]
 SwitchId = Annotated[UUID, _PublicId("ksw")]
+ScheduleId = Annotated[UUID, _PublicId("sch")]
 
 
 # Bodies and queries

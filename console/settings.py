@@ -182,6 +182,8 @@ AUTH_PASSWORD_VALIDATORS = [
 # The programs' interface: console mounts each app's router by name.
 API_ROUTERS = [
     ("", "runtime.api.router"),
+    ("", "runtime.thread_api.router"),
+    ("", "runtime.schedule_api.router"),
     ("", "runtime.health_api.router"),
     ("", "approvals.api.router"),
     ("", "releases.api.router"),

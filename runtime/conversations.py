@@ -77,7 +77,7 @@ def unfinished(thread: Thread) -> QuerySet[Run]:
 def visible_to(actor: Actor) -> QuerySet[Thread]:
     """The threads of agents whose runs this actor may see."""
     allowed = actor.agents("runs.read")
-    found = Thread.objects.select_related("agent")
+    found = Thread.objects.select_related("agent__active_release")
     return found if allowed is None else found.filter(agent__slug__in=allowed)
 
 

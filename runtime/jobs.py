@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console import ids
-from runtime import deliveries
+from runtime import deliveries, schedules
 
 
 async def run_turn(run: str) -> None:
@@ -29,5 +29,9 @@ def sweep_budgets() -> None:
     ledgers.sweep()
 
 
-ENTRY_POINTS = (run_turn, deliver_callback, sweep_callbacks, sweep_budgets)
-CRON = ((sweep_callbacks, 5), (sweep_budgets, 5))
+def start_due_schedules() -> None:
+    schedules.start_due()
+
+
+ENTRY_POINTS = (start_due_schedules, run_turn, deliver_callback, sweep_callbacks, sweep_budgets)
+CRON = ((start_due_schedules, 5), (sweep_callbacks, 5), (sweep_budgets, 5))

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -59,12 +60,15 @@ def create(
     on_busy: OnBusy = OnBusy.REJECT,
     start_at: datetime | None = None,
     delay: timedelta | None = None,
+    slots: Mapping[str, int] | None = None,
     enqueue: bool = True,
 ) -> tuple[Run, bool]:
     """Accept a piece of work and queue it. Returns the run and whether it is new.
 
     `start_at` or `delay` says when it may start at the earliest. While an earlier run of the thread has not ended,
     `on_busy` decides: refuse this one, let it wait for its turn, or interrupt the one at work.
+
+    `slots` are limits that it counts against beside those of its release: {key: most at once}.
 
     The same `idempotency_key` from the same actor returns the first run. `scopes` and `budgets` can only narrow
     what the actor and the release allow. `enqueue=False`: the caller executes the run itself; should it die, the
@@ -84,6 +88,7 @@ def create(
         agent, text, principal_id, principal_label, thread_id, scopes, callback_url, callback_events, budgets, kind
     )
     wanted.at(on_busy, start_at, delay)
+    wanted.slots = dict(slots or {})
     earlier = first_of(by, idempotency_key, wanted.digest)
     if earlier:
         return earlier, False
@@ -186,6 +191,8 @@ class _Wanted:
             parts.append(self.callback_events)
         self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
 
+    slots: Mapping[str, int] = MappingProxyType({})
+
     def at(self, on_busy: OnBusy, start_at: datetime | None, delay: timedelta | None) -> None:
         """When it may start; part of the request only where somebody chose it."""
         self.on_busy = on_busy
@@ -218,7 +225,7 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     is_delayed = wanted.start_at is not None and wanted.start_at > now()
     backpressure.guard_delayed() if is_delayed else backpressure.guard(agent)
     thread, is_behind = _place(wanted, agent, by, is_delayed)
-    slots = admission.slots_of(release.bundle, agent=agent.slug, principal_id=wanted.principal_id)
+    slots = admission.slots_of(release.bundle, agent=agent.slug, principal_id=wanted.principal_id) | wanted.slots
     hold = Hold.TIMER if is_delayed else Hold.THREAD if is_behind else Hold.SLOT if slots else None
     guard_day(release, wanted.principal_id)
     run = Run.objects.create(

@@ -1,10 +1,13 @@
 from django.urls import path, register_converter
 
 from console import ids
-from runtime import breaker_views, control_views, delivery_views, health_views, start_views, views
+from runtime import breaker_views, control_views, delivery_views, health_views, schedule_views, start_views, thread_views, views
 
 register_converter(ids.converter("run"), "run")
 register_converter(ids.converter("stp"), "stp")
+register_converter(ids.converter("thr"), "thr")
+register_converter(ids.converter("mem"), "mem")
+register_converter(ids.converter("sch"), "sch")
 register_converter(ids.converter("dlv"), "dlv")
 
 app_name = "runtime"
@@ -27,6 +30,16 @@ urlpatterns = [
     path("breakers/strip/", breaker_views.breaker_strip, name="breaker-strip"),
     path("breakers/hold/", breaker_views.breaker_hold, name="breaker-hold"),
     path("breakers/close/", breaker_views.breaker_close, name="breaker-close"),
+    path("threads/<thr:thread_id>/", thread_views.thread_detail, name="thread-detail"),
+    path("memory/", thread_views.memory_list, name="memory-list"),
+    path("memory/erase/", thread_views.memory_erase, name="memory-erase"),
+    path("memory/<mem:memory_id>/delete/", thread_views.memory_delete, name="memory-delete"),
+    path("schedules/", schedule_views.schedule_list, name="schedule-list"),
+    path("schedules/new/", schedule_views.schedule_create, name="schedule-create"),
+    path("schedules/<sch:schedule_id>/", schedule_views.schedule_detail, name="schedule-detail"),
+    path("schedules/<sch:schedule_id>/enable/", schedule_views.schedule_enable, name="schedule-enable"),
+    path("schedules/<sch:schedule_id>/disable/", schedule_views.schedule_disable, name="schedule-disable"),
+    path("schedules/<sch:schedule_id>/run/", schedule_views.schedule_run, name="schedule-run"),
     path("start/", start_views.run_start, name="run-start"),
     path("start/people/", start_views.people, name="start-people"),
 ]

@@ -21,7 +21,7 @@ from console.roles import Role
 from releases import bundles
 from releases.models import Agent, KillSwitch, Release
 from releases.states import Scope, SwitchEffect
-from runtime.models import Breaker, Delivery, Run, RunEvent, Step, StepPayload, Thread
+from runtime.models import Breaker, Delivery, Memory, Run, RunEvent, Schedule, Step, StepPayload, Thread
 from runtime.states import FINAL, BreakerKind, BreakerState, DeliveryStatus, RunStatus, StepKind, StepStatus
 
 PASSWORD = "correct horse battery staple"
@@ -203,6 +203,29 @@ def a_breaker(name: str = "issue_refund", state: BreakerState = BreakerState.OPE
     waits = {"opened_at": moment, "open_until": moment + timedelta(minutes=1)} if state != BreakerState.CLOSED else {}
     values = {"kind": BreakerKind.TOOL, "failures": 5, "calls": 5, "openings": 1, "last_error": "timeout", **waits}
     return Breaker.objects.create(name=name, state=state, **{**values, **fields})
+
+
+def a_memory(agent: Agent | None = None, key: str = "language", value: Any = "Portuguese", **fields: Any) -> Memory:
+    """Something remembered of cust-1001, in schema version 1."""
+    values = {"principal_id": "cust-1001", "schema_version": 1, "size_bytes": len(str(value)), **fields}
+    return Memory.objects.create(agent=agent or an_agent(), key=key, value=value, **values)
+
+
+def a_schedule(agent: Agent | None = None, **fields: Any) -> Schedule:
+    """A schedule of the system that is on and due in an hour."""
+    values: dict[str, Any] = {
+        "name": "Morning report",
+        "input_text": "Sum up what was refunded yesterday.",
+        "principal_id": "cust-1001",
+        "scopes": ["*"],
+        "expression": "every day",
+        "next_at": now() + timedelta(hours=1),
+        "created_by_kind": "system",
+        "created_by_id": "test",
+        "created_by_label": "system (test)",
+        **fields,
+    }
+    return Schedule.objects.create(agent=agent or an_agent(), **values)
 
 
 def a_decision(request: ApprovalRequest, verdict: Verdict = Verdict.APPROVE, **fields: Any) -> Decision:

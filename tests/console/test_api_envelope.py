@@ -133,6 +133,16 @@ ENDPOINTS = {
     ("POST", "/runs/{run}/fork"): "runs.create",
     ("GET", "/runs/{run}/deliveries"): "runs.read",
     ("GET", "/queue"): "health.read",
+    ("GET", "/threads"): "runs.read",
+    ("GET", "/threads/{thread}"): "runs.read",
+    ("GET", "/memories"): "memory.read",
+    ("POST", "/memories/erase"): "memory.erase",
+    ("GET", "/schedules"): "schedules.read",
+    ("POST", "/schedules"): "schedules.manage",
+    ("GET", "/schedules/{schedule}"): "schedules.read",
+    ("POST", "/schedules/{schedule}/enable"): "schedules.manage",
+    ("POST", "/schedules/{schedule}/disable"): "schedules.manage",
+    ("POST", "/schedules/{schedule}/run"): "schedules.manage",
     ("GET", "/callback-secret"): "runs.create",
     ("POST", "/callback-secret/rotate"): "runs.create",
     ("GET", "/approvals"): "approvals.read",
@@ -149,6 +159,13 @@ ENDPOINTS = {
 }
 BODIES = {
     "/runs": {"agent": "shop-support", "input": "Hello", "user_id": "cust-1"},
+    "/memories/erase": {"user_id": "cust-1", "reason": "A test."},
+    "/schedules": {
+        "agent": "shop-support", "name": "Daily", "input": "Hello", "user_id": "cust-1", "expression": "every day",
+    },
+    "/schedules/{schedule}/enable": {},
+    "/schedules/{schedule}/disable": {"reason": "A test."},
+    "/schedules/{schedule}/run": {},
     "/runs/{run}/cancel": {"reason": "A test."},
     "/runs/{run}/pause": {"reason": "A test."},
     "/runs/{run}/resume": {},
@@ -179,7 +196,7 @@ def test_every_operation_stands_in_the_scope_matrix():
 
 @pytest.fixture
 def objects():
-    from tests.builders import a_release, a_switch
+    from tests.builders import a_release, a_schedule, a_switch
 
     agent = an_agent("shop-support")
     release = a_release(agent)
@@ -190,6 +207,8 @@ def objects():
         "agent": agent.slug,
         "release": release.public_id,
         "switch": a_switch().public_id,
+        "thread": run.thread.public_id,
+        "schedule": a_schedule(agent).public_id,
     }
 
 

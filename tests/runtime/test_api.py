@@ -183,7 +183,7 @@ def test_a_thread_takes_one_run_at_a_time(agent):
 
 
 def test_a_full_queue_turns_new_runs_away_and_loses_none(agent, settings):
-    settings.QUEUE_LIMIT = 1
+    settings.QUEUE_LIMIT = 2
     program = Program()
     accepted = [program.post("/runs", REQUEST, **{"Idempotency-Key": f"k{n}"}) for n in range(2)]
 

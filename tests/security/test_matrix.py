@@ -113,6 +113,16 @@ PAGES = {
     "runtime:queue-strip": reads("health.read"),
     "runtime:delivery-list": reads("deliveries.read"),
     "runtime:delivery-send-again": acts("deliveries.send", "delivery", reason=WHY),
+    "runtime:thread-detail": reads("runs.read", "thread"),
+    "runtime:memory-list": reads("memory.read"),
+    "runtime:memory-erase": acts("memory.erase", principal="cust-1001", reason=WHY),
+    "runtime:memory-delete": acts("memory.erase", "memory", reason=WHY),
+    "runtime:schedule-list": reads("schedules.read"),
+    "runtime:schedule-create": both("schedules.manage", agent="quetzal", name="Daily", text="Hello"),
+    "runtime:schedule-detail": reads("schedules.read", "schedule"),
+    "runtime:schedule-enable": acts("schedules.manage", "schedule"),
+    "runtime:schedule-disable": acts("schedules.manage", "schedule", reason=WHY),
+    "runtime:schedule-run": acts("schedules.manage", "schedule"),
     "runtime:run-start": both("runs.create", agent="quetzal", text="Hello", principal_id="cust-1"),
     "runtime:start-people": reads("runs.create"),
     "telemetry:overview": reads("metrics.read"),
@@ -161,6 +171,9 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
         "switch": (switch.pk,),
         "token": (token.pk,),
         "entry": (AuditEntry.objects.latest("id").pk,),
+        "thread": (run.thread_id,),
+        "memory": (builders.a_memory(agent, value=MARK).pk,),
+        "schedule": (builders.a_schedule(agent, name=f"{MARK} schedule").pk,),
         "": (),
     }
 
@@ -168,7 +181,7 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
 NOTHING = {
     "agent": ("nobody-here",), "step": (ids.new(), ids.new()), "approval": (ids.new(),), "release": (ids.new(),),
     "run": (ids.new(),), "switch": (ids.new(),), "token": (ids.new(),), "entry": (999_999_999,),
-    "delivery": (ids.new(),),
+    "delivery": (ids.new(),), "thread": (ids.new(),), "memory": (ids.new(),), "schedule": (ids.new(),),
 }  # fmt: skip
 
 
@@ -296,7 +309,7 @@ def state() -> tuple[Any, ...]:
     """What an action could have changed."""
     from approvals.models import ApprovalRequest, Decision
     from releases.models import Agent, Release
-    from runtime.models import Delivery
+    from runtime.models import Delivery, Memory, Schedule
     from telemetry.models import Feedback
 
     return (
@@ -310,4 +323,6 @@ def state() -> tuple[Any, ...]:
         list(ApiToken.objects.values_list("pk", "revoked_at")),
         list(Breaker.objects.values_list("name", "state")),
         Feedback.objects.count(),
+        Memory.objects.count(),
+        list(Schedule.objects.values_list("pk", "next_at")),
     )
