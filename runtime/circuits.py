@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -40,12 +41,15 @@ VIEW_SQL = """
         EXTRACT(EPOCH FROM probe_until - clock_timestamp())::float8
     FROM runtime_breaker WHERE state <> 'closed'
 """
+# A process that was frozen finds all its calls late when it thaws; what it saw says nothing about the other side.
 # Opening again soon after the last time counts on, so that what comes and goes stays open for longer each time.
 OPEN_SQL = """
     INSERT INTO runtime_breaker AS b (id, kind, name, state, failures, calls, openings, opened_at, open_until, probe_by,
         last_error, reason, changed_by_label, changed_at)
-    VALUES (%(id)s, %(kind)s, %(name)s, 'open', %(failures)s, %(calls)s, 1, clock_timestamp(),
-        clock_timestamp() + %(open_for)s, '', %(error)s, '', '', clock_timestamp())
+    SELECT %(id)s, %(kind)s, %(name)s, 'open', %(failures)s, %(calls)s, 1, clock_timestamp(),
+        clock_timestamp() + %(open_for)s, '', %(error)s, '', '', clock_timestamp()
+    WHERE %(life)s::uuid IS NULL OR EXISTS (SELECT 1 FROM runtime_worker
+        WHERE id = %(life)s AND ended_at IS NULL AND lease_until > clock_timestamp())
     ON CONFLICT (kind, name) DO UPDATE SET state = 'open', failures = EXCLUDED.failures, calls = EXCLUDED.calls,
         openings = CASE WHEN b.changed_at > clock_timestamp() - %(longest)s THEN b.openings + 1 ELSE 1 END,
         opened_at = clock_timestamp(), last_error = EXCLUDED.last_error, reason = '', changed_by_label = '',
@@ -142,18 +146,18 @@ def watches(spec: ModelSpec) -> bool:
 
 
 class Circuits:
-    """The view and the counts of one worker. `holder` names it in the row of a probe."""
+    """The view and the counts of one worker. `life` is the worker's; without one, what is seen is always believed."""
 
     def __init__(
         self,
         pool: AsyncConnectionPool[Any],
-        holder: str,
+        life: UUID | None,
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pool = pool
-        self.holder = holder
+        self.life = life
         self.limits = limits or Limits()
         self.clock = clock
         self.queries = 0  # asked so far, for tests and for whoever wonders
@@ -172,7 +176,7 @@ class Circuits:
         if isinstance(decision, Pass):
             return Ticket(key, self._epochs.get(key, 0))
         if not isinstance(decision, Wait):
-            probe = f"{self.holder[:36]}:{ids.new()}"
+            probe = f"{self.life or 'somebody'}:{ids.new()}"
             values = {"probe": probe, "probe_for": timedelta(seconds=limit_s + PROBE_GRACE_S)}
             if await self._change(PROBE_SQL, key, values):
                 return Ticket(key, self._epochs.get(key, 0), probe)
@@ -214,7 +218,7 @@ class Circuits:
         self._tallies[ticket.key] = tally
         opens = breaking.decide_opening(tally, at=moment, limits=self.limits) if failed else None
         if opens:
-            values = {"id": ids.new(), "failures": opens.failures, "calls": opens.calls, **told}
+            values = {"id": ids.new(), "failures": opens.failures, "calls": opens.calls, "life": self.life, **told}
             await self._change(OPEN_SQL, ticket.key, values)
 
     async def drop(self, ticket: Ticket) -> None:

@@ -56,7 +56,7 @@ class Engine:
         self.claimer = turns.Claimer(pool, worker_id)
         self.committer = Committer(pool)
         self.herald = Herald()
-        self.circuits = Circuits(pool, str(worker_id))
+        self.circuits = Circuits(pool, worker_id)
         self._switches: tuple[Engaged, ...] | None = None
 
     async def run_turn(self, run_id: UUID) -> None:

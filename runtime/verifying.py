@@ -7,6 +7,7 @@ import inspect
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from releases.bundles import ToolManifest
 from runtime import aliveness, threads, toolbox
@@ -21,9 +22,9 @@ LONGEST_EVIDENCE = 500
 # Who may have made the call: the claim that wrote its intent, and every claim that wrote down to make it again.
 HOLDERS_SQL = """
 WITH made AS (
-    SELECT fence FROM runtime_step WHERE id = %(step)s::uuid
+    SELECT fence FROM runtime_step WHERE id = %(step)s
     UNION SELECT (data->>'fence')::int FROM runtime_runevent
-    WHERE run_id = %(run)s AND kind = 'call.repeated' AND data->>'step' = %(step)s
+    WHERE run_id = %(run)s AND kind = 'call.repeated' AND data->>'step' = %(step)s::text
 )
 SELECT worker.host, worker.pid, worker.process, GREATEST(worker.lease_until, worker.ended_at), clock_timestamp()
 FROM made
@@ -66,7 +67,7 @@ async def find_out(engine: Shell, turn: Turn, manifest: ToolManifest, entry: Ent
 async def _made_by(engine: Shell, turn: Turn, manifest: ToolManifest, entry: Entry) -> dict[str, Any]:
     """Every life that may have made the call, and the time by the clock that their leases go by."""
     async with engine.pool.connection() as connection:
-        cursor = await connection.execute(HOLDERS_SQL, {"step": entry.id, "run": turn.run_id})
+        cursor = await connection.execute(HOLDERS_SQL, {"step": UUID(entry.id), "run": turn.run_id})
         rows = await cursor.fetchall()
     limit = timedelta(seconds=manifest.timeout_s)
     is_known = all(row[1] is not None for row in rows)

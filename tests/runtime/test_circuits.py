@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime import circuits, worker
+from runtime import circuits, worker, workers
 from runtime.circuits import Circuits, Open, Ticket
 from runtime.models import Breaker
 from runtime.policies.breaking import Limits
@@ -28,7 +28,7 @@ def with_workers(count: int, story: Callable[..., Awaitable[Any]]) -> Any:
         pools = [worker.open_pool(4) for _ in range(count)]
         for pool in pools:
             await pool.open(wait=True)
-        views = [Circuits(pool, f"worker-{number}", limits=LIMITS) for number, pool in enumerate(pools)]
+        views = [Circuits(pool, None, limits=LIMITS) for pool in pools]
         try:
             return await story(*views)
         finally:
@@ -222,6 +222,21 @@ def test_what_a_person_holds_open_stays_open_whatever_time_passes():
 
 def _hold() -> None:
     Breaker.objects.update(state=BreakerState.HELD, reason="The vendor asked us to.")
+
+
+def test_a_worker_that_has_lost_its_lease_opens_nothing():
+    """Thawed after a freeze, it finds every call in flight late."""
+    life = workers.register("frozen")
+
+    async def story(view: Circuits) -> Any:
+        view.life = life.pk
+        await asyncio.to_thread(workers.register, "frozen")
+        for _ in range(LIMITS.in_a_row):
+            await call(view, "timeout")
+        return await ask(view)
+
+    assert isinstance(with_workers(1, story), Ticket)
+    assert not Breaker.objects.exists()
 
 
 def test_a_call_after_a_long_silence_does_not_trust_what_it_knew():
