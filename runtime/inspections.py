@@ -209,6 +209,7 @@ def _model(run: Run, found: Inspection, given: Mapping[str, Any], result: Mappin
         Fact("Tokens in", f"{words.number(step.input_tokens)}{cached}", "num"),
         Fact("Tokens out", words.number(step.output_tokens), "num"),
         Fact("Cost", f"{words.money(step.cost_usd)}, {basis.get(step.cost_basis, 'no price known')}", "num"),
+        *_present("Usage", result.get("usage_note")),
         *_present("Stop reason", result.get("stop_reason"), "mono"),
         *(Fact(name.replace("_", " ").capitalize(), str(value), "mono") for name, value in _parameters(spec)),
         *_present("Tools offered", len(release["tools"]) or None, "num"),

@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from console import ids
-from runtime import breaker_views, control_views, delivery_views, health_views, schedule_views, start_views, thread_views, views
+from runtime import breaker_views, budget_views, control_views, delivery_views, health_views, schedule_views, start_views, thread_views, views
 
 register_converter(ids.converter("run"), "run")
 register_converter(ids.converter("stp"), "stp")
@@ -40,6 +40,7 @@ urlpatterns = [
     path("schedules/<sch:schedule_id>/enable/", schedule_views.schedule_enable, name="schedule-enable"),
     path("schedules/<sch:schedule_id>/disable/", schedule_views.schedule_disable, name="schedule-disable"),
     path("schedules/<sch:schedule_id>/run/", schedule_views.schedule_run, name="schedule-run"),
+    path("agents/<slug:slug>/budgets/", budget_views.agent_budgets, name="agent-budgets"),
     path("start/", start_views.run_start, name="run-start"),
     path("start/people/", start_views.people, name="start-people"),
 ]

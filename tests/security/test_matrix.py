@@ -123,6 +123,7 @@ PAGES = {
     "runtime:schedule-enable": acts("schedules.manage", "schedule"),
     "runtime:schedule-disable": acts("schedules.manage", "schedule", reason=WHY),
     "runtime:schedule-run": acts("schedules.manage", "schedule"),
+    "runtime:agent-budgets": reads("runs.read", "agent"),
     "runtime:run-start": both("runs.create", agent="quetzal", text="Hello", principal_id="cust-1"),
     "runtime:start-people": reads("runs.create"),
     "telemetry:overview": reads("metrics.read"),
