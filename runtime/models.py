@@ -253,15 +253,10 @@ class Run(models.Model):
             models.Index(fields=["thread", "created_at"], name="run_by_thread"),
             models.Index(fields=["principal_id", "-id"], name="run_by_principal"),
             models.Index(
-                fields=["queued_at"],
+                fields=["priority", "queued_at"],
                 include=["agent"],
                 condition=models.Q(status="queued", held_for=""),
-                name="run_ready",
-            ),
-            models.Index(
-                fields=["priority", "queued_at"],
-                condition=models.Q(status="queued", held_for=""),
-                name="run_ready_by_priority",
+                name="run_claimable",
             ),
             models.Index(
                 fields=["held_for", "wake_at"],
