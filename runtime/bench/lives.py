@@ -19,6 +19,7 @@ from runtime.bench.knobs import Knobs
 MANAGE = environment.ROOT / "manage.py"
 START_S = 60.0
 STOP_S = 45.0
+MOST_AT_ONCE = 5000  # what the setting allows
 
 
 class Life:
@@ -83,6 +84,7 @@ class Life:
             "STEADYHAND_TOOLS": json.dumps(modules),
             scenes.OUT_VARIABLE: str(self.out),
             scenes.WORKLOAD_VARIABLE: self.knobs.workload,
+            "STEADYHAND_TURNS_AT_ONCE": str(min(self.knobs.conc, MOST_AT_ONCE)),
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -29,6 +29,7 @@ from console.embedded import files, ports, servers
 
 MANAGE = servers.ROOT / "manage.py"
 START_S = 90.0
+KEPT_OPEN_S = 3.0  # the web server closes connections that rest for longer than 5 s
 
 
 @contextmanager
@@ -135,6 +136,7 @@ class Web:
         self.process = Process(folder, "web", "--port", str(self.port))
         self.connection = http.client.HTTPConnection(ports.LOOPBACK, self.port, timeout=60)
         self.cookies: dict[str, str] = {}
+        self.used_at = self.began
         self.answers_after_s = self._wait()
 
     def sign_in(self, user: Any) -> None:
@@ -159,6 +161,9 @@ class Web:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if body is not None:
             headers |= {"Content-Type": "application/x-www-form-urlencoded"}
+        if time.monotonic() - self.used_at > KEPT_OPEN_S:
+            self.connection.close()
+        self.used_at = time.monotonic()
         began = time.perf_counter()
         self.connection.request(method, path, body, headers)
         answer = self.connection.getresponse()
