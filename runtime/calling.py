@@ -312,7 +312,7 @@ async def _again(
     )
     write = Write(finished=[failed])
     if wait_s <= attempts.LONGEST_SLEEP_S:
-        await engine.commit(turn, write)
+        await _write_result(engine, turn, manifest, write)
         await asyncio.sleep(wait_s)
         return False
     write.status, write.wake_at = RunStatus.QUEUED, datetime.now(UTC) + timedelta(seconds=wait_s)
@@ -325,9 +325,12 @@ async def _again(
 async def _call(
     engine: Shell, manifest: ToolManifest, executable: Executable, context: Any, arguments: Mapping[str, Any]
 ) -> Any:
-    if executable.is_async:
-        return await executable.call(context, arguments)
-    value = await threads.run_tool(engine.tool_room, manifest.name, executable.call, context, arguments)
+    def call() -> Any:
+        if not engine.is_trusted():  # frozen since the intent: others may have taken the run over
+            raise LeaseLost
+        return executable.call(context, arguments)
+
+    value = call() if executable.is_async else await threads.run_tool(engine.tool_room, manifest.name, call)
     return await value if inspect.isawaitable(value) else value
 
 
@@ -356,7 +359,14 @@ async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, finished: F
     if manifest.retry == "read" and not failed:
         turn.hold(write)
     else:
-        await engine.commit(turn, write)
+        await _write_result(engine, turn, manifest, write)
+
+
+async def _write_result(engine: Shell, turn: Turn, manifest: ToolManifest, write: Write) -> None:
+    """Commit a result. A transactional call that was given up on may have been faster: the journal says what counts."""
+    await engine.commit(turn, write)
+    if manifest.retry == "never":
+        await turns.reload(engine.pool, turn)
 
 
 def _taints(manifest: ToolManifest, finished: Finished) -> bool:

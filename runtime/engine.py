@@ -18,7 +18,7 @@ import psycopg
 from django.db import InterfaceError, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from console import ids
+from console import alarms, ids
 from releases import switches
 from releases.policies.switching import Engaged
 from runtime import admission, attempts, calling, journal, modelling, queueing, spending, texts, threads, turns
@@ -44,14 +44,21 @@ class Engine:
     """Executes turns for one worker incarnation.
 
     `is_draining` is asked before each step: a draining worker gives its runs back instead of starting more.
+    `is_trusted` is asked before each call to the outside: whether the lease may still be relied on.
     """
 
     def __init__(
-        self, pool: AsyncConnectionPool[Any], worker_id: UUID, *, is_draining: Callable[[], bool] = lambda: False
+        self,
+        pool: AsyncConnectionPool[Any],
+        worker_id: UUID,
+        *,
+        is_draining: Callable[[], bool] = lambda: False,
+        is_trusted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.pool = pool
         self.worker_id = worker_id
         self.is_draining = is_draining
+        self.is_trusted = is_trusted
         self.tool_room = asyncio.Semaphore(threads.AT_ONCE)
         self.claimer = turns.Claimer(pool, worker_id)
         self.committer = Committer(pool)
@@ -76,6 +83,7 @@ class Engine:
             log.info("%s was taken over; this worker stops working on it.", turn.public_id)
         except AWAY as away:
             log.warning("The database went away while %s was held: %s", turn.public_id, away)
+            await asyncio.to_thread(alarms.look_at, away)
             await self._give_back_when_possible(turn)
         except Exception as broken:
             log.exception("%s broke the loop.", turn.public_id)

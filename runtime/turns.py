@@ -190,6 +190,7 @@ class Shell(Protocol):
     tool_room: asyncio.Semaphore
     circuits: Circuits
     is_draining: Callable[[], bool]
+    is_trusted: Callable[[], bool]
 
     async def commit(self, turn: Turn, write: Write) -> Written: ...
 

@@ -111,7 +111,12 @@ class AsyncWorker(BaseWorker):
         self.lease = leases.Lease(
             self.life, sent_at=sent_at, ticked_at=lambda: self.ticked_at, on_beat=self._heard, on_lost=self._lost
         )
-        self.engine = Engine(open_pool(), self.life.pk, is_draining=lambda: self.stopped_at is not None)
+        self.engine = Engine(
+            open_pool(),
+            self.life.pk,
+            is_draining=lambda: self.stopped_at is not None,
+            is_trusted=self.lease.is_trusted,
+        )
 
     def work(self, *args: Any, **options: Any) -> bool:
         """Work until stopped; with `burst=True`, until the queues are empty."""

@@ -1,0 +1,278 @@
+"""Real worker processes that are stopped, frozen, or cut off from the database."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from releases import bundles
+from runtime import leases, tools, worker, workers
+from runtime.models import Run, Worker
+from runtime.states import RunStatus
+from tests import builders
+from tests.runtime import harness, slow
+from tests.runtime.test_worker import Idle, enqueue, idle, is_started  # noqa: F401
+from tests.runtime.test_workers import Processes, processes, sent, until  # noqa: F401
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SECONDS = 60
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    return tmp_path / "begun"
+
+
+@pytest.fixture
+def slowly(processes: Processes, mark: Path) -> Iterator[Processes]:  # noqa: F811
+    modules = '["tests.runtime.harness", "tests.runtime.slow"]'
+    processes.env |= {"STEADYHAND_TOOLS": modules, "SLOW_S": "60", "SLOW_MARK": str(mark)}
+    yield processes
+    for process in processes.running:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+
+
+def a_slow_run(script: str) -> Run:
+    use = ("slow_read", "slow_block", "slow_send")
+    release = builders.a_release(
+        model={"provider": "scripted", "name": script},
+        tools=[tools.known()[name].manifest.model_dump(mode="json") for name in use],
+        budgets=bundles.Budgets().model_dump(mode="json"),
+    )
+    return harness.start(release, script)
+
+
+@pytest.mark.parametrize("script", ["slow_read", "slow_block"])
+def test_a_stopped_worker_is_gone_in_ten_seconds_and_its_runs_are_free(slowly, mark, script):
+    assert script in tools.known() and slow.SLOW_S == 0
+    run = a_slow_run(script)
+    process = slowly.start("w1")
+    until(mark.exists, SECONDS)
+
+    moment = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    assert 7 < time.monotonic() - moment < 12  # 10 on a machine of its own
+
+    run.refresh_from_db()
+    assert (run.status, run.worker, run.recoveries) == (RunStatus.QUEUED, None, 0)
+    assert run.events.filter(kind="run.yielded", data__why="its worker stopped").exists()
+    slowly.env["SLOW_S"] = "0"
+    slowly.start("w2")
+    until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.SUCCEEDED, SECONDS)
+
+
+def test_a_second_signal_leaves_at_once(slowly, mark):
+    run = a_slow_run("slow_block")
+    process = slowly.start("w1")
+    until(mark.exists, SECONDS)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.6)
+
+    moment = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+
+    assert time.monotonic() - moment < 4
+    run.refresh_from_db()
+    assert (run.status, run.worker) == (RunStatus.QUEUED, None)
+    assert not Worker.objects.filter(ended_at__isnull=True).exists()
+
+
+def test_a_frozen_worker_does_nothing_more_after_its_thaw(slowly, mark):
+    """Frozen before an unsafe call, thawed after another worker has made it: it leaves, and the call is made once."""
+    slowly.env["SLOW_S"] = "2"
+    run = a_slow_run("slow_model")
+    frozen = slowly.start("w1")
+    until(mark.exists, SECONDS)
+    frozen.send_signal(signal.SIGSTOP)
+    slowly.env["SLOW_S"] = "0"
+    slowly.start("w2")
+
+    until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.SUCCEEDED, SECONDS)
+    after = Run.objects.values().get(pk=run.pk)
+    moment = time.monotonic()
+    frozen.send_signal(signal.SIGCONT)
+
+    assert frozen.wait(timeout=SECONDS) == worker.LOST_LEASE
+    assert time.monotonic() - moment < 5
+    assert Run.objects.values().get(pk=run.pk) == after
+    assert sent() == 1
+
+
+def test_a_process_whose_loop_stands_still_lets_its_lease_go(idle):  # noqa: F811
+    process = idle.start("w1")
+    enqueue("freeze")
+
+    moment = time.monotonic()
+
+    assert process.wait(timeout=SECONDS) == worker.LOST_LEASE
+    assert time.monotonic() - moment < 2 * workers.LEASE.total_seconds() + 5
+
+
+def test_workers_wait_for_the_database_and_go_on(slowly):
+    """What a restart looks like from outside: every connection is cut, and none is let in for a while."""
+    slowly.env["SLOW_S"] = "0.3"
+    runs = [a_slow_run("slow_model") for _ in range(10)]
+    process = slowly.start("w1")
+    until(lambda: Run.objects.filter(status=RunStatus.RUNNING).exists(), SECONDS)
+    name = connection.settings_dict["NAME"]
+    with psycopg.connect(worker.conninfo().replace(f"dbname={name}", "dbname=postgres"), autocommit=True) as admin:
+        admin.execute("UPDATE pg_database SET datallowconn = false WHERE datname = %s", [name])
+        try:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
+                [name, connection.connection.info.backend_pid],
+            )
+            time.sleep(3)
+        finally:
+            admin.execute("UPDATE pg_database SET datallowconn = true WHERE datname = %s", [name])
+
+    until(lambda: not Run.objects.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING]).exists(), SECONDS)
+
+    assert process.poll() is None
+    assert {run.status for run in Run.objects.filter(pk__in=[run.pk for run in runs])} <= {
+        RunStatus.SUCCEEDED,
+        RunStatus.WAITING,  # cut off between its unsafe call and the answer: a person settles it
+    }
+    assert sent() == len({key for (key,) in _marks()}) == Run.objects.filter(steps__name="slow_send").distinct().count()
+
+
+def _marks() -> list[tuple[str]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT key FROM spy_sent")
+        return list(cursor.fetchall())
+
+
+def test_a_worker_started_without_a_database_says_so_and_waits(slowly):
+    env = slowly.env | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    command = [sys.executable, settings.BASE_DIR / "manage.py", "worker"]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    slowly.running.append(process)
+
+    assert process.stderr is not None
+    assert "Waiting for the database" in process.stderr.readline()
+    process.terminate()
+
+
+class Watched:
+    """A lease of a real life, and what came of it."""
+
+    def __init__(self, ticks: bool = True) -> None:
+        sent_at = leases.clock()
+        self.life = workers.register("watched")
+        self.lost = threading.Event()
+        self.why = ""
+        self.beats: list[workers.Beat] = []
+        ticked_at = leases.clock() - (0 if ticks else 3600)
+        self.lease = leases.Lease(
+            self.life,
+            sent_at=sent_at,
+            ticked_at=lambda: leases.clock() if ticks else ticked_at,
+            on_beat=self.beats.append,
+            on_lost=self._lose,
+        )
+
+    def _lose(self, why: str) -> None:
+        self.why = why
+        self.lost.set()
+
+
+@pytest.fixture
+def short_lease(monkeypatch):
+    monkeypatch.setattr(workers, "LEASE", timedelta(seconds=5))
+    monkeypatch.setattr(workers, "BEAT", timedelta(seconds=0.2))
+
+
+def test_a_beat_that_hangs_ends_the_trust_before_the_lease_ends(short_lease):
+    """Without the watching thread, whoever waits for the answer of a beat would never look at the clock."""
+    watched = Watched()
+    with psycopg.connect(worker.conninfo()) as other:
+        other.execute("SELECT 1 FROM runtime_worker WHERE id = %s FOR UPDATE", [watched.life.pk])
+        watched.lease.keep()
+
+        assert watched.lost.wait(10)
+        left = other.execute("SELECT lease_until - clock_timestamp() FROM runtime_worker").fetchone()[0]
+
+    assert left > timedelta(seconds=1)
+    assert not watched.lease.is_trusted()
+    assert "in time" in watched.why
+
+
+def test_trust_counts_from_before_the_beat_was_sent(short_lease):
+    watched = Watched()
+    with psycopg.connect(worker.conninfo()) as other:
+        other.execute("SELECT 1 FROM runtime_worker WHERE id = %s FOR UPDATE", [watched.life.pk])
+        moment = leases.clock()
+        watched.lease.keep()
+        time.sleep(1.5)
+        other.rollback()
+        until(lambda: bool(watched.beats), 10)
+        trusted_until = watched.lease.trusted_until
+        watched.lease.give_up()
+
+    # The beat was sent within 0.2 s, and came back after 1.5 s: only the first counts.
+    assert trusted_until - moment < 5 - leases.MARGIN_S + 1.2
+
+
+def test_a_life_that_was_ended_is_lost_at_the_next_beat(short_lease):
+    watched = Watched()
+    watched.lease.keep()
+    until(lambda: bool(watched.beats), 10)
+
+    workers.end(watched.life.pk)
+
+    assert watched.lost.wait(10)
+    assert "ended" in watched.why
+
+
+def test_without_ticks_nothing_is_prolonged(short_lease):
+    watched = Watched(ticks=False)
+
+    watched.lease.keep()
+
+    assert watched.lost.wait(10)
+    assert watched.beats == []
+
+
+def test_a_wall_clock_that_jumps_moves_no_lease(monkeypatch, short_lease):
+    monkeypatch.setattr(timezone, "now", lambda: timezone.datetime.now(tz=timezone.utc) + timedelta(days=1))
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    life = workers.register("slot")
+    beat = workers.beat(life.pk, -1)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT lease_until - clock_timestamp(), ended_at FROM runtime_worker WHERE id = %s", [life.pk])
+        left, ended_at = cursor.fetchone()
+    assert beat is not None
+    assert timedelta(seconds=3) < left <= workers.LEASE
+    assert ended_at is None
+    workers.reconcile()
+    assert workers.beat(life.pk, -1) is not None
+
+
+def test_a_beat_brings_the_runs_that_somebody_wants_to_stop():
+    life = workers.register("slot")
+    held, other = (builders.a_run(RunStatus.RUNNING, worker=life, fence=1) for _ in range(2))
+    builders.a_run(RunStatus.QUEUED, cancel_requested_at=timezone.now())
+    assert workers.beat(life.pk, -1).interrupted == []
+
+    Run.objects.filter(pk=held.pk).update(cancel_requested_at=timezone.now())
+
+    assert workers.beat(life.pk, -1).interrupted == [held.pk]
+    Run.objects.filter(pk=other.pk).update(pause_requested_at=timezone.now())
+    assert set(workers.beat(life.pk, -1).interrupted) == {held.pk, other.pk}
