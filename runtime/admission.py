@@ -168,14 +168,12 @@ def sweep() -> bool:
     return True
 
 
-def _enqueue(rows: Iterable[tuple[Any, ...]]) -> None:
-    """After commit. A row is (run, fence, priority)."""
-    found = [(run_id, fence, priority) for run_id, fence, priority, *_ in rows]
+def _enqueue(rows: Iterable[tuple[UUID, int, str]]) -> None:
+    """After commit."""
+    found = list(rows)
     queueing.enqueue_runs(found)
-    for run_id, _, _ in found:
-        live.announce(f"run:{ids.public('run', run_id)}")
     if found:
-        live.announce("runs")
+        live.announce("runs", *(f"run:{ids.public('run', run_id)}" for run_id, *_ in found))
 
 
 def _json(value: Any) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -13,17 +14,27 @@ from runtime.policies import admitting
 
 MOST_DELAYED = 100_000
 
-# Both counts end at the limit, and read nothing but an index: run_ready, run_on_hold.
+# Every count ends at the limit and reads nothing but an index: run_claimable, run_on_hold. Those who
+# wait for a slot of their limits count too: they are work that nobody gets to yet.
 DEPTH_SQL = """
-    SELECT count(*), count(*) FILTER (WHERE agent_id = %(agent)s),
-        COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(queued_at)), 0)
-    FROM (
-        (SELECT agent_id, queued_at FROM runtime_run WHERE status = 'queued' AND held_for = ''
-         ORDER BY queued_at LIMIT %(most)s)
-        UNION ALL
-        (SELECT agent_id, NULL FROM runtime_run WHERE status = 'queued' AND held_for <> '' AND held_for = 'slot'
-         LIMIT %(most)s)
-    ) AS waiting
+    SELECT
+        (SELECT count(*) FROM (
+            SELECT 1 FROM runtime_run WHERE status = 'queued' AND held_for = '' AND priority = %(priority)s
+            LIMIT %(most)s) AS ready),
+        (SELECT count(*) FROM (
+            SELECT 1 FROM runtime_run WHERE status = 'queued' AND held_for <> '' AND held_for = 'slot'
+            LIMIT %(most)s) AS held),
+        (SELECT COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(queued_at)), 0) FROM runtime_run
+         WHERE status = 'queued' AND held_for = '' AND priority = %(priority)s)
+"""
+OF_AGENT_SQL = """
+    SELECT
+        (SELECT count(*) FROM (
+            SELECT 1 FROM runtime_run WHERE status = 'queued' AND held_for = '' AND agent_id = %(agent)s
+            LIMIT %(most)s) AS ready),
+        (SELECT count(*) FROM (
+            SELECT 1 FROM runtime_run WHERE status = 'queued' AND held_for <> '' AND held_for = 'slot'
+                AND agent_id = %(agent)s LIMIT %(most)s) AS held)
 """
 DELAYED_SQL = """
     SELECT count(*) FROM (SELECT 1 FROM runtime_run WHERE status = 'queued' AND held_for <> '' AND held_for = 'timer'
@@ -35,8 +46,10 @@ ENDED_SQL = """
 """
 
 
-def guard(agent: Agent) -> None:
-    """Let a new run of the agent in, or not. Requests at the same instant may pass the limit by their number.
+def guard(agent: Agent, priority: str) -> None:
+    """Let a new run of the agent into the queue of this priority, or not.
+
+    Requests at the same instant may pass a limit by their number.
 
     Raises:
         problems.TooMany: too many runs wait, or one has waited too long; `retry_after` follows the rate of ends.
@@ -47,15 +60,23 @@ def guard(agent: Agent) -> None:
         oldest=timedelta(seconds=settings.QUEUE_OLDEST_SECONDS),
     )
     with connection.cursor() as cursor:
-        cursor.execute(DEPTH_SQL, {"agent": agent.pk, "most": max(settings.QUEUE_LIMIT, settings.AGENT_QUEUE_LIMIT)})
-        waiting, of_agent, oldest_s = cursor.fetchone()
-        depth = admitting.Depth(waiting, of_agent, timedelta(seconds=float(oldest_s)))
+        depth = _depth(cursor, agent, priority, limits)
         why = admitting.decide_intake(depth, limits, agent=agent.name)
         if not why:
             return
         cursor.execute(ENDED_SQL)
         retry_after = admitting.retry_after_s(depth, limits, cursor.fetchone()[0])
     raise problems.TooMany(f"{why} Nothing was started. Try again in {retry_after} s.", retry_after=retry_after)
+
+
+def _depth(cursor: Any, agent: Agent, priority: str, limits: admitting.QueueLimits) -> admitting.Depth:
+    cursor.execute(DEPTH_SQL, {"priority": priority, "most": limits.waiting})
+    ready, held, oldest_s = cursor.fetchone()
+    of_agent = 0
+    if limits.waiting_of_agent:
+        cursor.execute(OF_AGENT_SQL, {"agent": agent.pk, "most": limits.waiting_of_agent})
+        of_agent = sum(cursor.fetchone())
+    return admitting.Depth(ready + held, of_agent, timedelta(seconds=float(oldest_s)))
 
 
 def guard_delayed() -> None:

@@ -221,11 +221,12 @@ class _Wanted:
 def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     agent, release = routing.pick(wanted.agent)
     limits = _budgets(release, wanted.budgets)
-    created_at = now()
     is_delayed = wanted.start_at is not None and wanted.start_at > now()
-    backpressure.guard_delayed() if is_delayed else backpressure.guard(agent)
+    backpressure.guard_delayed() if is_delayed else backpressure.guard(agent, wanted.priority)
     thread, is_behind = _place(wanted, agent, by, is_delayed)
-    slots = admission.slots_of(release.bundle, agent=agent.slug, principal_id=wanted.principal_id) | wanted.slots
+    created_at = now()  # under the thread's lock, so that its runs are created in the order of their turns
+    of_release = admission.slots_of(release.bundle, agent=agent.slug, principal_id=wanted.principal_id)
+    slots = {**of_release, **wanted.slots}
     hold = Hold.TIMER if is_delayed else Hold.THREAD if is_behind else Hold.SLOT if slots else None
     guard_day(release, wanted.principal_id)
     run = Run.objects.create(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -23,7 +22,7 @@ from runtime import interventions, journal, runs
 from runtime.models import Occurrence, Run, Schedule
 from runtime.policies import recurring
 from runtime.policies.recurring import Recurrence
-from runtime.states import FINAL, DueOutcome, Overlap
+from runtime.states import FINAL, DueOutcome, Overlap, RunPriority
 
 MOST_AT_ONCE = 100
 MOST_PER_AGENT = 500
@@ -187,6 +186,7 @@ def _start(schedule: Schedule, by: Actor, scopes: list[str], key: str) -> Run:
         principal_label=schedule.principal_label,
         scopes=scopes,
         idempotency_key=key,
+        priority=RunPriority.BACKGROUND,
         slots=one_at_a_time,
     )
     return run
@@ -251,7 +251,7 @@ def _locked(schedule_id: UUID, by: Actor) -> Schedule:
 
 def visible_to(actor: Actor, right: str = "schedules.read") -> QuerySet[Schedule]:
     allowed = actor.agents(right)
-    rows: Any = Schedule.objects.select_related("agent")
+    rows = Schedule.objects.select_related("agent")
     return rows if allowed is None else rows.filter(agent__slug__in=allowed)
 
 

@@ -12,7 +12,7 @@ from console.models import AuditEntry, RoleGrant
 from console.roles import Role
 from runtime import admission, schedules
 from runtime.models import Occurrence, Run, Schedule
-from runtime.states import DueOutcome, Hold, Overlap, RunStatus
+from runtime.states import DueOutcome, Hold, Overlap, RunPriority, RunStatus
 from tests import builders
 from tests.runtime.meeting import at_once
 
@@ -118,7 +118,7 @@ def test_a_schedule_ends_with_the_right_of_who_keeps_it(agent):
 
 def test_a_full_queue_refuses_the_time_and_says_so(agent, settings):
     settings.QUEUE_LIMIT = 1
-    builders.a_run(RunStatus.QUEUED, agent=agent)
+    builders.a_run(RunStatus.QUEUED, agent=agent, priority=RunPriority.BACKGROUND)
     schedule = due(keep())
 
     schedules.start_due()
