@@ -365,7 +365,7 @@ async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, finished: F
 async def _write_result(engine: Shell, turn: Turn, manifest: ToolManifest, write: Write) -> None:
     """Commit a result. A transactional call that was given up on may have been faster: the journal says what counts."""
     await engine.commit(turn, write)
-    if manifest.retry == "never":
+    if manifest.retry == "transactional":
         await turns.reload(engine.pool, turn)
 
 

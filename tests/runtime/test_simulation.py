@@ -33,6 +33,7 @@ GUARDED_BY = {
     "unsafe_parks": {"twice"},
     "same_key": {"twice"},
     "effect_with_step": {"twice"},
+    "journal_decides": {"memory"},
     "intent_first": {"gate"},
     "gate": {"gate"},
     "switch_in_write": {"stop"},

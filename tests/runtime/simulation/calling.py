@@ -6,6 +6,7 @@ The pure core (gating, toolbox) is the product's own.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
 from releases.bundles import ToolManifest
 from releases.policies.switching import Engaged
@@ -35,6 +36,8 @@ from tests.runtime.simulation.turns import (
 )
 from tests.runtime.simulation.witness import Sent
 
+MOST_ATTEMPTS = 3
+
 
 def judge(at: Surroundings, turn: Turn, command: Judge) -> Generator[str, None, bool]:
     call, approval = command.call, command.approval
@@ -50,10 +53,10 @@ def judge(at: Surroundings, turn: Turn, command: Judge) -> Generator[str, None, 
     known = yield from switches(at)
     verdict: gating.Verdict = gating.Allow()
     if at.mechanisms.gate or manifest is None or arguments is None:
-        verdict = gating.decide_call(facts(at, turn, call, arguments, known, reviewed=approval is not None))
+        verdict = gating.decide_call(facts(at, turn, command, arguments, known))
     if isinstance(verdict, Refuse) and verdict.switch_id:
         known = yield from switches(at, fresh=True)
-        verdict = gating.decide_call(facts(at, turn, call, arguments, known, reviewed=approval is not None))
+        verdict = gating.decide_call(facts(at, turn, command, arguments, known))
     if isinstance(verdict, Refuse):
         refuse(at, turn, call, verdict)
         if verdict.ends_run:
@@ -63,7 +66,7 @@ def judge(at: Surroundings, turn: Turn, command: Judge) -> Generator[str, None, 
     if isinstance(verdict, Ask):
         yield from park(at, turn, call, arguments)
         return True
-    yield from start(at, turn, call, manifest, arguments, is_reviewed=verdict.is_reviewed)
+    yield from start(at, turn, command, manifest, arguments, is_reviewed=verdict.is_reviewed)
     return False
 
 
@@ -74,9 +77,10 @@ def switches(at: Surroundings, *, fresh: bool = False) -> Generator[str, None, l
     return at.known_switches
 
 
-def facts(
-    at: Surroundings, turn: Turn, call: Call, arguments: Arguments | None, known: list[Engaged], *, reviewed: bool
-) -> Facts:
+def facts(at: Surroundings, turn: Turn, command: Judge, arguments: Arguments | None, known: list[Engaged]) -> Facts:
+    """A call that is made again was counted when it was made first."""
+    call, counted = command.call, int(command.again is not None)
+    used = spent(at, turn)
     budgets = agent.BUDGETS if at.mechanisms.budgets_in_gate else agent.BUDGETS.model_copy(update=dict.fromkeys(
         ("max_tool_calls", "max_approvals", "max_steps", "max_repeats"), 1000))  # fmt: skip
     return Facts(
@@ -88,11 +92,11 @@ def facts(
         arguments=arguments,
         schema_errors={} if arguments is not None else {"amount": "no number"},
         has_secret=False,
-        spent=spent(at, turn),
+        spent=replace(used, tool_calls=used.tool_calls - counted),
         budgets=budgets,
-        repeats=turn.state.repeats.get(toolbox.fingerprint(call.name, arguments), 0),
+        repeats=turn.state.repeats.get(toolbox.fingerprint(call.name, arguments), 0) - counted,
         approvals=turn.state.approvals,
-        reviewed=reviewed,
+        reviewed=command.approval is not None,
     )
 
 
@@ -134,8 +138,9 @@ def park_unknown(at: Surroundings, turn: Turn, call: Call, entry: Entry) -> Awai
 
 
 def start(
-    at: Surroundings, turn: Turn, call: Call, manifest: ToolManifest, arguments: Arguments, *, is_reviewed: bool
+    at: Surroundings, turn: Turn, command: Judge, manifest: ToolManifest, arguments: Arguments, *, is_reviewed: bool
 ) -> Await:
+    call, again = command.call, command.again
     step = new_step(
         at,
         StepKind.TOOL,
@@ -143,7 +148,8 @@ def start(
         StepStatus.STARTED,
         verdict=StepVerdict.ALLOWED,
         call_id=call.id,
-        key=turn.next_key(),
+        attempt=again.attempt + 1 if again else 1,
+        key=again.idempotency_key if again and at.mechanisms.same_key else turn.next_key(),
         input={"arguments": dict(arguments), "fingerprint": toolbox.fingerprint(call.name, arguments)},
     )
     write = Write(steps=[step], guard=Guard(call.name, manifest.is_write, is_reviewed))
@@ -195,7 +201,8 @@ def carry_out(at: Surroundings, turn: Turn, manifest: ToolManifest, entry: Entry
     except LeaseLost:
         raise
     except (Late, Away, ConnectionError) as broken:
-        finished = Finished(entry.id, StepStatus.FAILED, type(broken).__name__, {"content": "failed"})
+        again_too = {"again": True} if entry.attempt < MOST_ATTEMPTS and at.chance.random() < 0.5 else {}
+        finished = Finished(entry.id, StepStatus.FAILED, type(broken).__name__, {"content": "failed", **again_too})
         if manifest.retry == "unsafe":
             finished = Finished(entry.id, StepStatus.UNKNOWN)
     yield from finish_call(at, turn, manifest, finished)
@@ -206,8 +213,11 @@ def finish_call(at: Surroundings, turn: Turn, manifest: ToolManifest, finished: 
     write = Write(finished=[finished])
     if manifest.retry == "read" and finished.status == StepStatus.DONE:
         turn.hold(write)
-    else:
-        yield from commit(at, turn, write)
+        return
+    yield from commit(at, turn, write)
+    if manifest.retry == "transactional" and at.mechanisms.journal_decides:
+        yield from reload(at, turn)
+    at.must_agree(turn)
 
 
 def make_call(at: Surroundings, turn: Turn, sent: Sent) -> Await:

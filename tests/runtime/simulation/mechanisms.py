@@ -19,6 +19,7 @@ class Mechanisms:
     same_key: bool = True  # a repeated call carries the key of the first attempt
     effect_with_step: bool = True  # a transactional effect commits together with its result
     open_step_only: bool = True  # a result is written for a step that has none yet
+    journal_decides: bool = True  # of two results of a call, the one in the journal counts, also for the worker
     gate: bool = True  # proposed calls pass `gating.decide_call`
     compared_at_dispatch: bool = True  # an approved call is compared with its approval before it is made
     release_frozen: bool = True  # a turn is executed with the release the run was accepted with

@@ -8,17 +8,21 @@ from random import Random
 from typing import Protocol
 
 from releases.policies.switching import Engaged
+from runtime.policies import folding
+from runtime.states import RunStatus
 from tests.runtime.simulation import engine
 from tests.runtime.simulation.mechanisms import Mechanisms
 from tests.runtime.simulation.outside import Outside
 from tests.runtime.simulation.store import LEASE_S, LeaseLost, Store
-from tests.runtime.simulation.turns import Await, Away
+from tests.runtime.simulation.turns import Await, Away, Turn
+from tests.runtime.simulation.witness import Witness
 
 
 class World(Protocol):
     """What all processes share."""
 
     store: Store
+    witness: Witness
     outside: Outside
     chance: Random
     mechanisms: Mechanisms
@@ -59,6 +63,12 @@ class Process:
 
     def in_thread(self, work: Await) -> None:
         self.threads.append(work)
+
+    def must_agree(self, turn: Turn) -> None:
+        """What the turn knows is what the journal says, as long as the run is its own."""
+        run = self.store.runs[turn.row.id]
+        if run.status == RunStatus.RUNNING and run.fence == turn.row.fence and not turn.held:
+            self.world.witness.compare(run, turn.state, folding.fold(folding.begin(), self.store.load(run.id)))
 
     def begin(self) -> None:
         """A new life in this slot; it waits for the database."""

@@ -105,6 +105,7 @@ class NewStep:
     error: str = ""
     call_id: str = ""
     key: str = ""
+    attempt: int = 1
     id: str = ""
     tokens: int = 0
     input: dict[str, Any] = field(default_factory=dict)
@@ -127,6 +128,7 @@ class NewStep:
             error=self.error,
             call_id=self.call_id,
             idempotency_key=self.key,
+            attempt=self.attempt,
             tokens=self.tokens,
             input=self.input,
             output=self.output,

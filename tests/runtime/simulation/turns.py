@@ -58,6 +58,8 @@ class Surroundings(Protocol):
 
     def in_thread(self, work: Await) -> None: ...
 
+    def must_agree(self, turn: Turn) -> None: ...
+
 
 @dataclass
 class Turn:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from approvals.states import Verdict
 from releases.policies import switching
 from releases.policies.switching import Engaged
+from runtime.policies.folding import State
 from runtime.states import FINAL, RunStatus, StepKind, StepStatus
 from tests.runtime.simulation import agent
 from tests.runtime.simulation.rows import ApprovalRow, Arguments, Guard, Lease, RunRow, StepRow
@@ -85,7 +86,7 @@ class Witness:
     def inserted(self, run: RunRow, row: StepRow) -> None:
         if row.entry.idempotency_key:
             self.intents[row.entry.idempotency_key] = row
-            self.calls_started[run.id] += 1
+            self.calls_started[run.id] += int(row.entry.attempt == 1)
             if self.calls_started[run.id] > agent.BUDGETS.max_tool_calls:
                 raise Broken("budget", f"run {run.id} made {self.calls_started[run.id]} tool calls")
         if row.entry.kind == StepKind.APPROVAL and row.entry.input.get("settles") is None:
@@ -125,6 +126,12 @@ class Witness:
         assert card.verdict is not None and card.decided is not None
         arguments = card.decided if is_edited else self.cards[card.id].arguments
         self.answers[card.id] = (card.verdict, dict(arguments))
+
+    def compare(self, run: RunRow, known: State, journal: State) -> None:
+        """A worker that believes something else than the journal does what nobody can explain."""
+        for name in ("messages", "pending", "stage", "answer", "steps", "tool_calls"):
+            if getattr(known, name) != getattr(journal, name):
+                raise Broken("memory", f"run {run.id}: {name} is {getattr(known, name)} and {getattr(journal, name)}")
 
     # --- the outside
 

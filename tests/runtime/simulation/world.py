@@ -97,6 +97,7 @@ class World:
             self.counts[f"run {run.status}"] += 1
             self.counts.update(event.kind for event in run.events)
             self.counts.update(f"call {row.entry.rule}" for row in run.steps if row.entry.rule)
+            self.counts["attempts after a failure"] += sum(row.entry.attempt > 1 for row in run.steps)
         self.counts["calls that may have happened"] = sum(card.is_settlement for card in self.store.approvals.values())
         return self.counts
 

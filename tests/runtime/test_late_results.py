@@ -1,0 +1,51 @@
+"""A transactional call that its turn has given up on, and that commits all the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from console import ids
+from releases.bundles import Retries
+from runtime import tools
+from runtime.states import RunStatus
+from tests.runtime import harness
+from tests.runtime.harness import a_scripted_release, calling, saying, start, trace, work
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    yield from harness.fresh()
+
+
+@tools.tool(effect="write", retry="transactional", output_trust="trusted", timeout_s=0.2, retries=Retries(attempts=3))
+def late_pay(ctx: tools.ToolContext, amount: int) -> str:
+    """Pay, and take longer than it may; what the turn writes about it waits for this transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM runtime_run WHERE id = %s FOR UPDATE", [ids.parse("run", ctx.run_id)])
+        cursor.execute(
+            "INSERT INTO spy (key, amount) VALUES (%s, %s)", [f"{ctx.idempotency_key} {time.time()}", amount]
+        )
+    time.sleep(0.6)
+    return "paid"
+
+
+def test_a_call_that_commits_after_its_time_out_has_happened_and_is_not_made_again() -> None:
+    told: list[str] = []
+
+    def script(request):  # type: ignore[no-untyped-def]
+        told.extend(harness.told(request))
+        return saying(calling("late_pay", amount=5), "Done.")(request)
+
+    run = work(start(a_scripted_release(script, use=("late_pay",))))
+
+    assert run.status == RunStatus.SUCCEEDED
+    assert len(harness.paid()) == 1
+    assert [step for step in trace(run) if step[0] == "tool"] == [("tool", "late_pay", "allowed")]
+    assert run.steps.get(name="late_pay").status == "done"
+    assert "paid" in told
