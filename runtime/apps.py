@@ -46,10 +46,6 @@ class RuntimeConfig(AppConfig):
         roles.declare("memory.erase", {Role.OPERATOR, Role.ADMIN}, "erase what agents remember of people")
         roles.declare("schedules.read", EVERYONE, "see schedules")
         roles.declare("schedules.manage", {Role.OPERATOR, Role.ADMIN}, "keep schedules")
-        roles.declare("memory.read", starters, "see what agents remember of people")
-        roles.declare("memory.erase", {Role.OPERATOR, Role.ADMIN}, "erase what agents remember of people")
-        roles.declare("schedules.read", EVERYONE, "see schedules")
-        roles.declare("schedules.manage", {Role.OPERATOR, Role.ADMIN}, "keep schedules")
         watchers = {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR}
         roles.declare("deliveries.read", watchers, "see what callers were told")
         roles.declare("deliveries.send", {Role.OPERATOR, Role.ADMIN}, "send a message to a caller again")
@@ -111,28 +107,6 @@ class RuntimeConfig(AppConfig):
                 icon="send",
                 permission="deliveries.read",
                 order=70,
-            ),
-        )
-        shell.register(
-            "Work",
-            shell.NavItem(
-                key="schedules",
-                letter="c",
-                label="Schedules",
-                url_name="runtime:schedule-list",
-                icon="calendar-clock",
-                permission="schedules.read",
-            ),
-        )
-        shell.register(
-            "Observe",
-            shell.NavItem(
-                key="memory",
-                letter="y",
-                label="Memory",
-                url_name="runtime:memory-list",
-                icon="brain",
-                permission="memory.read",
             ),
         )
         shell.register(
