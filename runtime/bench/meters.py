@@ -56,6 +56,17 @@ def counters() -> Counters:
         return Counters(*cursor.fetchone())
 
 
+def counters_of_server() -> Counters:
+    """The same over all databases of the server."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot(), pg_stat_force_next_flush()")
+        cursor.execute(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, sum(xact_commit)::bigint"
+            " FROM pg_stat_database"
+        )
+        return Counters(*cursor.fetchone())
+
+
 def wal_bytes() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
