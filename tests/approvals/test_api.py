@@ -96,6 +96,21 @@ def test_approve_with_edits_keeps_old_and_new(subject):
     assert told["decision"]["arguments"] == {"order_id": "1042", "amount": "29.00"}
 
 
+def test_the_answers_of_a_request_are_listed_and_a_third_one_is_taken_where_it_is_offered(subject):
+    labels = {"approve": "It happened", "reject": "It did not happen", "give_up": "Give up"}
+    request, plain, program = a_request(labels=labels), a_request(), Program()
+
+    body = {"verdict": "give_up", "reason": "Nobody can say."}
+    told = program.post(f"/approvals/{request.public_id}/decision", body).json()
+    refused = program.post(f"/approvals/{plain.public_id}/decision", body)
+
+    assert told["answers"] == labels
+    assert (told["status"], told["decision"]["verdict"]) == ("rejected", "give_up")
+    assert program.get(f"/approvals/{plain.public_id}").json()["answers"].keys() == {"approve", "reject"}
+    assert refused.status_code == 422
+    assert subject.answers == ["give_up"]
+
+
 def test_the_same_decision_again_changes_nothing(subject):
     request, program = a_request(), Program()
 
@@ -114,6 +129,7 @@ def test_the_same_decision_again_changes_nothing(subject):
         ({"verdict": "approve", "edits": {"order_id": "7"}}, 422, "order_id"),
         ({"verdict": "approve", "edits": {"amount": "5000"}}, 422, "amount"),
         ({"verdict": "reject", "reason": "No.", "edits": {"amount": "1"}}, 422, "edits"),
+        ({"verdict": "give_up", "reason": "No.", "edits": {"amount": "1"}}, 422, "edits"),
         ({"verdict": "approve", "status": "approved"}, 422, "status"),
         ({"verdict": "approve", "version": 2}, 409, None),
     ],

@@ -403,6 +403,42 @@ def test_a_question_is_answered_in_its_own_words(subject):
     assert "Mara Okafor answered “It did not happen”" in text(browser.get(url("detail", request)))
 
 
+UNKNOWN = {"approve": "It happened", "reject": "It did not happen", "give_up": "Give up"}
+
+
+def test_a_third_answer_has_a_button_and_a_key_only_where_it_is_offered(subject):
+    browser = a_browser()
+
+    offered = text(browser.get(url("detail", a_request(labels=UNKNOWN))))
+    plain = text(browser.get(url("detail", a_request())))
+
+    assert 'data-key="u"' in offered and 'value="give_up"' in offered and "<kbd>U</kbd> give up" in offered
+    assert 'data-key="u"' not in plain and 'value="give_up"' not in plain
+
+
+def test_giving_up_is_decided_shown_and_needs_a_reason(subject):
+    request, mara = a_request(labels=UNKNOWN), a_user(Role.SUPPORT, name="Mara Okafor")
+    browser = a_browser(user=mara)
+
+    refused = browser.post(url("decide", request), {"verdict": "give_up", "version": 1, "reason": " "})
+    assert refused.status_code == 422 and "Giving up needs a reason" in text(refused)
+    browser.post(url("decide", request), {"verdict": "give_up", "version": 1, "reason": "The bank has closed."})
+
+    assert subject.answers == [("give_up", request.arguments)]
+    shown = text(browser.get(url("detail", request)))
+    assert "Mara Okafor answered “Give up”" in shown and "The bank has closed." in shown
+
+
+def test_giving_up_where_it_is_not_offered_decides_nothing(subject):
+    request = a_request()
+
+    answer = a_browser().post(url("decide", request), {"verdict": "give_up", "version": 1, "reason": "No idea."})
+
+    assert answer.status_code == 422 and "does not offer to give up" in text(answer)
+    request.refresh_from_db()
+    assert (request.status, subject.answers) == (ApprovalStatus.PENDING, [])
+
+
 # Claiming
 
 
