@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from console import live
+from console import live, version
 from runtime import admission, aliveness, queueing, recovery
 from runtime.models import Run, Worker
 from runtime.states import RunStatus
@@ -54,6 +54,7 @@ def register(slot: str, *, capacity: int = 0) -> Worker:
         host=socket.gethostname(),
         pid=os.getpid(),
         process=aliveness.identity(),
+        version=version.current(),
         capacity=capacity,
         started_at=Now(),
         lease_until=Now() + LEASE,
