@@ -25,7 +25,7 @@ from console import ids, live
 from console.actors import system
 from console.states import move
 from releases import switches
-from runtime import admission, calls, events, interventions, queueing
+from runtime import admission, calls, endings, events, interventions, queueing
 from runtime.models import Run, RunEvent, Step, StepPayload
 from runtime.states import FINAL, RUN_MOVES, RunPriority, RunStatus, StepKind, StepStatus
 
@@ -159,10 +159,7 @@ def fail(run: Run, cause: str, detail: str, *, evidence: dict[str, Any]) -> None
     before = RunStatus(run.status)
     counted = interventions.parked(run)
     moment = now()
-    Step.objects.filter(run=run, status=StepStatus.STARTED, kind=StepKind.TOOL).update(status=StepStatus.UNKNOWN)
-    Step.objects.filter(run=run, status=StepStatus.STARTED).update(
-        status=StepStatus.FAILED, error=cause, finished_at=moment
-    )
+    endings.close_steps(run, error=cause)
     seq = events.next_seq(run.pk)
     step = Step.objects.create(
         run=run,

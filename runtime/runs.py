@@ -28,6 +28,7 @@ from runtime import (
     calls,
     conversations,
     deadlines,
+    endings,
     events,
     interventions,
     journal,
@@ -374,6 +375,7 @@ def _end_cancelled(run: Run, by: Actor) -> None:
         requests.void(
             request.subject_kind, request.subject_id, by=by, reason=f"The run was cancelled: {run.cancel_reason}"
         )
+    endings.close_steps(run, error="cancelled")
     events.append(run, "run.finished", by=by.label, status=run.status, cause=run.cause)
     queueing.callback_due(run.pk)
     admission.after_end(run)
