@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from django import forms
 from console import problems, words
 from releases.bundles import Budgets
 from runtime import runs
+from runtime.states import OnBusy
 
 # Field of the page -> name in the problem that runs.create raises.
 NAMES_OF_VERB = {"input": "text", "user_id": "principal_id"}
@@ -26,6 +28,14 @@ class StartForm(forms.Form):
         label="Message",
         strip=True,
         widget=forms.Textarea(attrs={"rows": 6, "placeholder": "What the customer writes to the agent"}),
+    )
+    on_busy = forms.ChoiceField(
+        choices=[(OnBusy.QUEUE, "it waits for its turn"), (OnBusy.INTERRUPT, "it stops that run and goes next")],
+        required=False,
+        label="While a run of this conversation has not ended",
+    )
+    delay_minutes = forms.IntegerField(
+        min_value=1, max_value=366 * 24 * 60, required=False, label="Start in minutes", help_text="Left empty: now."
     )
     max_steps = forms.IntegerField(min_value=1, required=False, label="Steps")
     max_model_calls = forms.IntegerField(min_value=1, required=False, label="Model calls")
@@ -58,6 +68,11 @@ class StartForm(forms.Form):
                 self.fields[name].help_text = "No limit so far." if most is None else f"At most {limit(name, limits)}."
                 self.fields[name].widget.attrs["placeholder"] = "" if most is None else str(most)
 
+    @property
+    def delay(self) -> timedelta | None:
+        minutes = self.cleaned_data.get("delay_minutes")
+        return timedelta(minutes=minutes) if minutes else None
+
     def budgets(self) -> dict[str, Any]:
         """Only what was lowered, as the verb wants it."""
         chosen = {name: self.cleaned_data.get(name) for name in self.BUDGETS}
@@ -80,7 +95,7 @@ class StartForm(forms.Form):
     @property
     def has_budget(self) -> bool:
         """Whether the part with the budgets should be open."""
-        return any(self[name].value() not in (None, "") for name in self.BUDGETS)
+        return any(self[name].value() not in (None, "") for name in ("delay_minutes", *self.BUDGETS))
 
     @property
     def budget_fields(self) -> list[forms.BoundField]:

@@ -18,6 +18,7 @@ from releases.policies.switching import Engaged
 from runtime import forms, labels, readings, runs, samples, traces
 from runtime.models import Run, Thread
 from runtime.samples import Samples
+from runtime.states import OnBusy
 
 EARLIER = 6
 
@@ -63,6 +64,8 @@ def _create(request: Request, start: _Start, form: forms.StartForm) -> Run:
         thread_id=start.thread.pk if start.thread else None,
         idempotency_key=request.POST.get("form_id", "")[:60],
         budgets=form.budgets(),
+        on_busy=OnBusy(form.cleaned_data["on_busy"] or OnBusy.QUEUE) if start.thread else OnBusy.REJECT,
+        delay=form.delay,
     )
     return run
 
@@ -99,6 +102,10 @@ class _Start:
             paused=switching.decide_start(switches.engaged(), agent=agent.slug) if agent else None,
             form_id=request.POST.get("form_id") or ids.public("frm", ids.new()),
         )
+
+    @property
+    def is_busy(self) -> bool:
+        return any(not turn.run.is_final for turn in self.earlier)
 
     @property
     def limits(self) -> Any:

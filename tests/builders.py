@@ -21,7 +21,7 @@ from console.roles import Role
 from releases import bundles
 from releases.models import Agent, KillSwitch, Release
 from releases.states import Scope, SwitchEffect
-from runtime.models import Breaker, Delivery, Memory, Run, RunEvent, Schedule, Step, StepPayload, Thread
+from runtime.models import Breaker, Delivery, Memory, Occurrence, Run, RunEvent, Schedule, Step, StepPayload, Thread
 from runtime.states import FINAL, BreakerKind, BreakerState, DeliveryStatus, RunStatus, StepKind, StepStatus
 
 PASSWORD = "correct horse battery staple"
@@ -226,6 +226,12 @@ def a_schedule(agent: Agent | None = None, **fields: Any) -> Schedule:
         **fields,
     }
     return Schedule.objects.create(agent=agent or an_agent(), **values)
+
+
+def an_occurrence(schedule: Schedule, run: Run | None = None, **fields: Any) -> Occurrence:
+    """A time at which the schedule came up."""
+    values = {"due_at": now() - timedelta(minutes=next(_numbers)), "outcome": "started" if run else "skipped", **fields}
+    return Occurrence.objects.create(schedule=schedule, run=run, **values)
 
 
 def a_decision(request: ApprovalRequest, verdict: Verdict = Verdict.APPROVE, **fields: Any) -> Decision:
