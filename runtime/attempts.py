@@ -69,7 +69,8 @@ async def for_model(engine: Shell, turn: Turn, command: CallModel) -> tuple[Call
             other = await _ask_model(engine, turn, fallback=True)
             if isinstance(other, Ticket):
                 return replace(command, attempt=1, fallback=True), other
-        if not leave.is_probing or loop.time() > deadline or engine.is_draining():
+        is_asked_off = engine.is_draining() or turn.cancel_requested or turn.pause_requested
+        if not leave.is_probing or loop.time() > deadline or is_asked_off:
             return command, leave
         await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,16 +17,17 @@ from console import redact
 from releases import switches
 from releases.bundles import ToolManifest
 from releases.policies.switching import Engaged
-from runtime import attempts, calls, journal, spending, threads, toolbox, turns, verifying
+from runtime import attempts, calls, flights, journal, spending, threads, toolbox, turns, verifying
 from runtime.attempts import Failure
 from runtime.circuits import Open, Outcome
+from runtime.flights import Interrupted
 from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write
 from runtime.messages import Call
-from runtime.policies import gating, looping
+from runtime.policies import folding, gating, looping
 from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import Entry, Finish, Judge, Recover
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
-from runtime.policies.recovering import Park, Settle, Wait
+from runtime.policies.recovering import Park, Repeat, Settle, Wait
 from runtime.policies.retrying import ErrorClass
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from runtime.toolbox import Executable
@@ -75,10 +77,13 @@ async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
     call, entry = command.call, command.entry
     manifest = turn.bundle.toolset[call.name]
     found = await verifying.find_out(engine, turn, manifest, entry)
+    decision = found.decision
+    if isinstance(decision, Repeat) and folding.is_copied(entry):  # no approval of the other run covers it here
+        decision = Park("It was under way in the run that this one retries, and nobody knows whether it happened.")
     said: dict[str, Any] = {"tool": call.name, "step": entry.id, "fence": turn.lease.fence}
     if found.finding is not None:
         said |= {"answer": found.answer, "evidence": found.evidence}
-    match found.decision:
+    match decision:
         case Settle():
             return await _settle(engine, turn, manifest, entry, found, said)
         case Wait(until=until):
@@ -123,6 +128,21 @@ async def _settle(
 def unknown(entry: Entry) -> Finished:
     """The mark of a call that may or may not have happened."""
     return Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
+
+
+def broken_off(turn: Turn, entry: Entry) -> Finished:
+    """What is known of a call that was under way when its run was cancelled."""
+    manifest = turn.bundle.toolset.get(entry.name)
+    if manifest is None or manifest.retry not in ("read", "transactional"):
+        return unknown(entry)
+    certain = "It changes nothing." if manifest.retry == "read" else "Its effect commits with its result: none."
+    text = f"Let go of when the run was cancelled. {certain}"
+    return _failed(entry, folding.BROKEN_OFF, text, text)
+
+
+def _not_begun(entry: Entry) -> Finished:
+    text = "The run was cancelled before the call was made."
+    return _failed(entry, folding.BROKEN_OFF, text, text)
 
 
 def _facts(turn: Turn, command: Judge, prepared: toolbox.Prepared, engaged: tuple[Engaged, ...]) -> Facts:
@@ -263,23 +283,30 @@ async def _perform(
     try:
         async with asyncio.timeout(manifest.timeout_s):
             if manifest.retry == "transactional" and not executable.is_async:
-                await threads.run_tool(
-                    engine.tool_room,
-                    manifest.name,
-                    _with_its_step,
-                    turn,
-                    manifest,
-                    executable,
-                    entry,
-                    context,
-                    arguments,
-                )
+                with flights.under_way(turn, on_pause=False):
+                    await threads.run_tool(
+                        engine.tool_room,
+                        manifest.name,
+                        _with_its_step,
+                        turn,
+                        manifest,
+                        executable,
+                        entry,
+                        context,
+                        arguments,
+                    )
                 outcome.say()
                 await turns.reload(engine.pool, turn)
                 engine.announce(turn)
                 return False
-            value = await _call(engine, manifest, executable, context, arguments)
+            with flights.under_way(turn, on_pause=manifest.retry == "read"):
+                value = await _call(engine, manifest, executable, context, arguments)
             finished = _succeeded(manifest, entry, value)
+    except Interrupted as stopped:
+        # One that was begun stays open: the loop rests, and makes a read again later; or it ends the run and says so.
+        if turn.cancel_requested and not stopped.is_made:
+            await engine.commit(turn, Write(finished=[_not_begun(entry)]))
+        return False
     except ToolError as said:
         failure = Failure(said.kind, str(said), said.retry_after_s)
         finished = _failed(entry, said.code, str(said)[:300], f"The tool said: {str(said)[:LONGEST_ERROR]}")
@@ -313,7 +340,8 @@ async def _again(
     write = Write(finished=[failed])
     if wait_s <= attempts.LONGEST_SLEEP_S:
         await _write_result(engine, turn, manifest, write)
-        await asyncio.sleep(wait_s)
+        with contextlib.suppress(Interrupted), flights.under_way(turn, on_pause=True):
+            await asyncio.sleep(wait_s)
         return False
     write.status, write.wake_at = RunStatus.QUEUED, datetime.now(UTC) + timedelta(seconds=wait_s)
     why = f"{manifest.name} is tried again later"
@@ -331,7 +359,7 @@ async def _call(
         return executable.call(context, arguments)
 
     value = call() if executable.is_async else await threads.run_tool(engine.tool_room, manifest.name, call)
-    return await value if inspect.isawaitable(value) else value
+    return await flights.apart(value) if inspect.isawaitable(value) else value
 
 
 def _with_its_step(

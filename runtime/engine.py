@@ -7,6 +7,7 @@ ends the turn silently, a database that went away gives the run back for a later
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -21,9 +22,24 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from console import alarms, ids
 from releases import switches
 from releases.policies.switching import Engaged
-from runtime import admission, attempts, calling, journal, modelling, queueing, spending, texts, threads, turns
+from runtime import (
+    admission,
+    attempts,
+    calling,
+    flights,
+    hearing,
+    interventions,
+    journal,
+    modelling,
+    queueing,
+    spending,
+    texts,
+    threads,
+    turns,
+)
 from runtime.circuits import Circuits, Open, Outcome
 from runtime.committing import Committer
+from runtime.flights import Interrupted
 from runtime.heralds import Herald
 from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
 from runtime.policies import budgeting, folding
@@ -65,6 +81,8 @@ class Engine:
         self.herald = Herald()
         self.circuits = Circuits(pool, worker_id)
         self._switches: tuple[Engaged, ...] | None = None
+        self._turns: dict[UUID, Turn] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     async def run_turn(self, run_id: UUID) -> None:
         """Claim the run and carry it on until it finishes, parks or is given back. Not claimable: do nothing."""
@@ -77,6 +95,7 @@ class Engine:
         if turn is None:
             return
         self.announce(turn)
+        self._turns[run_id] = turn
         try:
             await self._advance(turn)
         except LeaseLost:
@@ -89,7 +108,30 @@ class Engine:
             log.exception("%s broke the loop.", turn.public_id)
             await self._fail(turn, broken)
         finally:
+            if self._turns.get(run_id) is turn:  # no later claim of the same run
+                del self._turns[run_id]
             await self._let_others_in(turn)
+
+    def interrupt(self, run_id: UUID) -> None:
+        """Somebody wants to stop or to hold a run: let go of the call it is in, where that may be. On the loop."""
+        if run_id in self._turns and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self.look_for_requests())
+
+    async def listen(self) -> None:
+        """Hear of cancels and pauses at once while Redis is there; the heartbeat brings them within a second."""
+        await hearing.listen(interventions.TOPIC, self.look_for_requests)
+
+    async def look_for_requests(self) -> None:
+        """Read who is to stop or to rest, and end the calls of those that may be let go of."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(interventions.REQUESTED_SQL, [self.worker_id])
+            rows = await cursor.fetchall()
+        for run_id, is_cancelled, is_paused in rows:
+            turn = self._turns.get(run_id)
+            if turn is not None:
+                turn.cancel_requested = turn.cancel_requested or is_cancelled
+                turn.pause_requested = turn.pause_requested or is_paused
+                flights.let_go(turn)
 
     async def _let_others_in(self, turn: Turn) -> None:
         """The turn is over: whoever waited for its thread or its slots may start."""
@@ -143,11 +185,13 @@ class Engine:
         await self.herald.settle()
 
     async def _advance(self, turn: Turn) -> None:
-        if turn.state.steps == 0:
+        if not turn.state.seen:
             _take_input(turn)
         while True:
             if turn.cancel_requested:
                 await self._cancel(turn)
+                return
+            if turn.pause_requested and await self._pause(turn):
                 return
             if self.is_draining():
                 await self.commit(turn, Write(status=RunStatus.QUEUED, events=[("run.yielded", {"why": "draining"})]))
@@ -195,7 +239,10 @@ class Engine:
         if turn.must_flush:
             await self._flush_taken(turn, turn.take())
         if wait:
-            await asyncio.sleep(wait.total_seconds())
+            with contextlib.suppress(Interrupted), flights.under_way(turn, on_pause=True):
+                await asyncio.sleep(wait.total_seconds())
+            if turn.cancel_requested or turn.pause_requested:
+                return False
         command, leave = await attempts.for_model(self, turn, command)
         if isinstance(leave, Open):
             await self.commit(turn, modelling.not_asked(turn, command, leave))
@@ -211,6 +258,9 @@ class Engine:
         show = asyncio.get_running_loop().call_later(SHOW_AFTER_S, self._show, turn)
         try:
             write, failure = await modelling.call(self, turn, command, held, outcome)
+        except Interrupted:
+            await spending.settle(self, held, None)
+            return False
         finally:
             show.cancel()
         await spending.settle(self, held, write.steps[0])
@@ -264,13 +314,31 @@ class Engine:
         if turn.row["callback_url"]:
             await asyncio.to_thread(queueing.callback_due, turn.run_id)
 
+    async def _pause(self, turn: Turn) -> bool:
+        """Park the run until somebody resumes it. False: the pause was taken back meanwhile, and the turn goes on."""
+        await self._shown(turn)
+        if not await threads.run(interventions.follow_pause, turn.lease, turn.held):
+            turn.pause_requested = False
+            return False
+        turn.take()
+        self.announce(turn, ended=True)
+        return True
+
     async def _cancel(self, turn: Turn) -> None:
         """End the run as cancelled. A call that may have happened is marked so; nobody claims it did not."""
-        unsettled = turn.state.entry if turn.state.stage == Stage.STARTED else None
-        if unsettled is not None:
-            await self.commit(turn, Write(finished=[calling.unknown(unsettled)]))
         who, reason, cause = await self._cancelled_by(turn.run_id)
-        await self.finish(turn, Finish(RunStatus.CANCELLED, cause or "cancelled", f"{who or 'somebody'}: {reason}"))
+        said = f"{who or 'somebody'}: {reason}"
+        entry = turn.state.entry if turn.state.stage == Stage.STARTED else None
+        if entry is not None:
+            await self._shown(turn)
+            await turns.reload(self.pool, turn)  # its thread may have written the result
+            is_open = turn.state.stage == Stage.STARTED
+            broken_off = calling.broken_off(turn, entry)
+            if is_open:
+                await self.commit(turn, Write(finished=[broken_off]))
+            if is_open and broken_off.status == StepStatus.UNKNOWN:
+                said += f" {entry.name} was under way and may have happened."
+        await self.finish(turn, Finish(RunStatus.CANCELLED, cause or "cancelled", said))
 
     async def _cancelled_by(self, run_id: UUID) -> tuple[str, str, str]:
         async with self.pool.connection() as connection:

@@ -24,11 +24,10 @@ from releases.bundles import Budgets, canonical
 from releases.models import Release
 from runtime import admission, backpressure, conversations, events, interventions, queueing, runs
 from runtime.models import Run, Step, StepPayload
-from runtime.policies import forking
+from runtime.policies import folding, forking
 from runtime.policies.folding import Entry
 from runtime.states import Hold, OnBusy, RunKind, RunStatus, StepKind, StepStatus
 
-MARK = "forked_from"  # in the input of a copied step: the public id of the step it is a copy of
 BATCH = 500
 
 
@@ -132,7 +131,7 @@ def _fork(run_id: UUID, step_id: UUID | None, which: Which, by: Actor, reason: s
     if run.slots:
         transaction.on_commit(lambda: admission.fill(run.slots), robust=True)
     else:
-        queueing.enqueue_run(run.pk, run.fence)
+        queueing.enqueue_run(run.pk, run.fence, run.priority)
     live.announce(f"run:{source.public_id}", "runs")
     return run
 
@@ -184,7 +183,7 @@ def _entry(step: Step) -> Entry:
 
 
 def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str, str]) -> Run:
-    backpressure.guard(source.agent)
+    backpressure.guard(source.agent, source.priority)
     conversations.join(source.thread, OnBusy.REJECT)
     limits = _budgets(source, release)
     slots = admission.slots_of(release.bundle, agent=source.agent.slug, principal_id=source.principal_id)
@@ -281,7 +280,7 @@ def _step(run: Run, step: Step, key: UUID, seq: int, moment: datetime) -> Step:
 
 
 def _input(step: Step, by_key: Mapping[str, str]) -> dict[str, Any]:
-    found = {**step.payload.input, MARK: step.public_id}
+    found = {**step.payload.input, folding.COPIED: step.public_id}
     if "settles" in found:
         found["settles"] = by_key.get(str(found["settles"]), found["settles"])
     return found

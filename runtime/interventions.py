@@ -6,6 +6,7 @@ its next write, or from the notice on `TOPIC`, and lets go of a call in flight w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,9 +25,9 @@ from runtime.states import RUN_MOVES, RunStatus, StepKind, StepStatus
 LONGEST_REASON = 2000
 TOPIC = "interventions"  # what workers listen to; no page does
 
-# The runs of one worker's life that somebody asked to stop or to hold, and which of the two.
+# The runs of one worker's life that somebody asked to stop or to hold: whether the one, whether the other.
 REQUESTED_SQL = """
-    SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancel' ELSE 'pause' END FROM runtime_run
+    SELECT id, cancel_requested_at IS NOT NULL, pause_requested_at IS NOT NULL FROM runtime_run
     WHERE worker_id = %s AND status = 'running'
         AND (cancel_requested_at IS NOT NULL OR pause_requested_at IS NOT NULL)
 """
@@ -98,8 +99,8 @@ def resume(run_id: UUID, *, by: Actor, reason: str = "") -> Run:
     return run
 
 
-def follow_pause(lease: Lease, write: Write | None = None) -> bool:
-    """Park a run for the worker that holds it, if a pause is still asked for. False: it was taken back meanwhile.
+def follow_pause(lease: Lease, held: Sequence[Write]) -> bool:
+    """Park a run for the worker that holds it, with what it has not written yet. False: the pause was taken back.
 
     Raises:
         LeaseLost: another worker holds the run.
@@ -107,10 +108,7 @@ def follow_pause(lease: Lease, write: Write | None = None) -> bool:
     with transaction.atomic(), connection.cursor() as cursor:
         if not is_asked(cursor, lease):
             return False
-        write = write or Write()
-        write.status = RunStatus.PAUSED
-        write.events = [*write.events, ("run.paused", {})]
-        journal.commit_within(cursor, lease, write)
+        journal.commit_within(cursor, lease, *held, Write(status=RunStatus.PAUSED, events=[("run.paused", {})]))
         return True
 
 
@@ -177,5 +175,5 @@ def _let_go(run: Run) -> None:
         counted["waiting_since"] = now()
     else:
         counted["queued_at"] = now()
-        queueing.enqueue_run(run.pk, run.fence)
+        queueing.enqueue_run(run.pk, run.fence, run.priority)
     Run.objects.filter(pk=run.pk).update(status=run.status, **counted)

@@ -38,7 +38,7 @@ class SwitchedOff(Exception):
 
 
 class CancelRequested(Exception):
-    """Somebody cancelled the run before the call's intent could be committed; what was held is written."""
+    """Somebody cancelled or paused the run before the call's intent could be committed; what was held is written."""
 
 
 class Lease(NamedTuple):
@@ -158,6 +158,7 @@ class Written:
     seq: int
     cancel_requested: bool
     is_awaited: bool = False  # a later run of the thread waits for the end of this one
+    pause_requested: bool = False
 
 
 # Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within the write of their
@@ -199,13 +200,14 @@ run AS (
         working_ms = working_ms + CASE WHEN op.status IS NULL THEN 0
             ELSE GREATEST(0, EXTRACT(EPOCH FROM t - turn_started_at) * 1000)::bigint END,
         finished_at = CASE WHEN is_final THEN t END,
-        waiting_since = CASE op.status WHEN 'waiting' THEN t END,
+        waiting_since = CASE WHEN op.status IN ('waiting', 'paused') THEN t END,
         queued_at = CASE op.status WHEN 'queued' THEN t ELSE queued_at END,
         wake_at = op.wake_at
     FROM op
     WHERE id = op.run_id AND r.fence = op.fence AND r.status = 'running' AND block IS NULL
-        AND (guarded IS NULL OR cancel_requested_at IS NULL)
-    RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at IS NOT NULL AS cancelled, drafted, is_awaited
+        AND (guarded IS NULL OR cancel_requested_at IS NULL AND pause_requested_at IS NULL)
+    RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at AS c, pause_requested_at AS p, drafted,
+        is_awaited
 ),
 new AS (
     INSERT INTO runtime_step SELECT placed.*
@@ -239,7 +241,7 @@ events AS (
     FROM jsonb_to_recordset(%(events)s) AS e (run_id uuid, seq int, kind text, data jsonb) JOIN run USING (run_id)
 ),
 draft AS (DELETE FROM runtime_draft AS d USING run WHERE drafted AND d.run_id = run.run_id)
-SELECT run_id, fence, seq, cancelled, is_awaited, block FROM op LEFT JOIN run USING (run_id)
+SELECT run_id, fence, seq, c, p, is_awaited, block FROM op LEFT JOIN run USING (run_id)
 """.split()  # noqa: S608 (constants of ours only)
 )
 
@@ -328,13 +330,14 @@ Answer = Written | LeaseLost | SwitchedOff
 def answers(rows: Sequence[tuple[Any, ...]]) -> dict[Lease, Answer]:
     """What the statement answered, by lease. An exception among them says that nothing of that run was written."""
     found: dict[Lease, Answer] = {}
-    for run_id, fence, seq, cancelled, is_awaited, block in rows:
+    for run_id, fence, seq, cancelled_at, paused_at, is_awaited, block in rows:
         if block is not None:
             found[Lease(run_id, fence)] = SwitchedOff(block)
         elif seq is None:
             found[Lease(run_id, fence)] = LeaseLost()
         else:
-            found[Lease(run_id, fence)] = Written(seq, cancelled, is_awaited)
+            lease = Lease(run_id, fence)
+            found[lease] = Written(seq, cancelled_at is not None, is_awaited, paused_at is not None)
     return found
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from console import ids
 from releases.bundles import ModelSpec
-from runtime import attempts, drafts, providers, spending
+from runtime import attempts, drafts, flights, providers, spending
 from runtime.circuits import Open, Outcome
+from runtime.flights import Interrupted
 from runtime.journal import NewStep, Write
-from runtime.messages import Call, Reply
-from runtime.policies import budgeting, retrying
+from runtime.messages import Call, Reply, Usage
+from runtime.policies import budgeting, folding, retrying
 from runtime.policies.folding import CallModel
+from runtime.providers import prices
 from runtime.providers.base import ModelRequest, ProviderError
 from runtime.spending import Held
 from runtime.states import StepKind, StepStatus
@@ -30,12 +32,22 @@ def spec_for(turn: Turn, command: CallModel) -> ModelSpec:
 async def call(
     engine: Shell, turn: Turn, command: CallModel, held: Held, outcome: Outcome
 ) -> tuple[Write, ProviderError | None]:
-    """Make one attempt. Returns what to write of it, and the failure when there was one."""
+    """Make one attempt. Returns what to write of it, and the failure when there was one.
+
+    Raises:
+        Interrupted: the run is to stop or to rest, and nothing was asked yet.
+    """
     spec = spec_for(turn, command)
     request = _request(turn, spec)
     started = datetime.now(UTC)
     try:
-        reply, note = spending.charged(spec, await _ask(engine, turn, request), held)
+        with flights.under_way(turn, on_pause=True):
+            answer = await _ask(engine, turn, request)
+        reply, note = spending.charged(spec, answer, held)
+    except Interrupted as stopped:
+        if not stopped.is_made:
+            raise
+        return Write(steps=[_failed(turn, spec, command, started, _broken_off(spec, held), held)]), None
     except ProviderError as failure:
         spending.charge_failure(spec, failure, held)
         outcome.say(retrying.classify(failure.code, may_pass=failure.retry), str(failure))
@@ -50,6 +62,14 @@ def not_asked(turn: Turn, command: CallModel, found: Open) -> Write:
     held = Held(ids.new(), failure.usage)
     step = _failed(turn, spec_for(turn, command), command, moment, failure, held)
     return Write(steps=[replace(step, rule=attempts.MODEL_RULE)])
+
+
+def _broken_off(spec: ModelSpec, held: Held) -> ProviderError:
+    """A call that somebody let go of has been read by the vendor: its input is charged, as we estimate it."""
+    usage = Usage(input_tokens=held.usage.input_tokens, is_estimated=True)
+    cost = replace(prices.cost(spec, usage, ""), basis="estimated")
+    why = "Broken off: the run was stopped or paused. Its input is charged by estimate."
+    return ProviderError(folding.BROKEN_OFF, why, retry=True, usage=usage, cost=cost)
 
 
 async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:

@@ -22,6 +22,7 @@ from releases.bundles import Budgets, Bundle
 from releases.policies.switching import Engaged
 from runtime import admission, journal, threads
 from runtime.circuits import Circuits
+from runtime.flights import Flight
 from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
 from runtime.policies import folding
@@ -58,11 +59,12 @@ event AS (
 SELECT run.id, run.seq, run.fence, run.steps_used, run.thread_id, run.kind, run.input_text, run.principal_id,
     run.principal_label, run.scopes, run.agent_id, run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS
     cancel_requested, run.cancelled_by_label, run.cancel_reason, run.slots, run.started_by_id, run.callback_url,
-    run.created_at,
+    run.created_at, run.pause_requested_at IS NOT NULL AS pause_requested, run.forked_at_step, run.history_before,
     run.agent_slug, run.agent_name, run.title, run.release_id, release.version, release.digest,
     release.created_by_id AS authored_by,
     EXISTS (SELECT 1 FROM runtime_run AS earlier
-            WHERE earlier.thread_id = run.thread_id AND earlier.created_at < run.created_at) AS has_history
+            WHERE earlier.thread_id = run.thread_id
+                AND earlier.created_at < COALESCE(run.history_before, run.created_at)) AS has_history
 FROM run JOIN releases_release AS release ON release.id = run.release_id
 """  # noqa: S608 (constants of ours only)
 
@@ -77,9 +79,13 @@ SELECT id, seq, 'run.yielded', clock_timestamp(), '', '{"why": "database"}' FROM
 """
 CONTENT_SQL = "SELECT content FROM releases_release WHERE id = %s"
 
+# A run that was retried is not told beside its fork.
 HISTORY_SQL = """
-    SELECT input_text, answer, count(*) OVER () FROM runtime_run
-    WHERE thread_id = %s AND created_at < %s ORDER BY created_at DESC LIMIT %s
+    SELECT input_text, answer, count(*) OVER () FROM runtime_run AS run
+    WHERE thread_id = %(thread)s AND created_at < %(before)s AND NOT EXISTS (
+        SELECT 1 FROM runtime_run AS fork
+        WHERE fork.forked_from_id = run.id AND fork.thread_id = run.thread_id AND fork.created_at < %(before)s)
+    ORDER BY created_at DESC LIMIT %(most)s
 """
 
 
@@ -106,6 +112,8 @@ class Turn:
     held: list[Write] = field(default_factory=list)
     must_flush: bool = False  # something held must be durable before the next call leaves
     flushing: asyncio.Task[None] | None = None  # held writes on their way while a model call is in flight
+    pause_requested: bool = False
+    flight: Flight | None = None  # the call under way, while somebody may let go of it
     has_draft: bool = False  # text of the model call in flight was put aside for the live trace
 
     @cached_property
@@ -159,6 +167,7 @@ class Turn:
     def settle(self, answer: Written) -> None:
         self.seq = answer.seq
         self.cancel_requested = self.cancel_requested or answer.cancel_requested
+        self.pause_requested = self.pause_requested or answer.pause_requested
         self.is_awaited = answer.is_awaited
 
     def fold(self, write: Write, before: int) -> None:
@@ -284,6 +293,7 @@ class Claimer:
             history=len(past),
             turns_before=turns_before,
             cancel_requested=bool(row["cancel_requested"]),
+            pause_requested=bool(row["pause_requested"]),
             seq=int(row["seq"]),
         )
 
@@ -331,7 +341,9 @@ async def reload(pool: AsyncConnectionPool[Any], turn: Turn) -> None:
 async def _history(pool: AsyncConnectionPool[Any], row: Mapping[str, Any]) -> tuple[tuple[Message, ...], int]:
     """What the last runs of the thread said, and how many there were in all."""
     async with pool.connection() as connection:
-        cursor = await connection.execute(HISTORY_SQL, [row["thread_id"], row["created_at"], LONGEST_HISTORY])
+        before = row["history_before"] or row["created_at"]
+        asked = {"thread": row["thread_id"], "before": before, "most": LONGEST_HISTORY}
+        cursor = await connection.execute(HISTORY_SQL, asked)
         rows = await cursor.fetchall()
     told: list[Message] = []
     for text, answer, _ in reversed(rows):

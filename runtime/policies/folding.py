@@ -40,6 +40,14 @@ class Entry:
     output: Mapping[str, Any] = field(default_factory=dict)
 
 
+COPIED = "forked_from"  # in the input of a step that a fork has taken over: what it cost is charged to the other run
+BROKEN_OFF = "broken_off"  # error of a call that somebody let go of: no failure of the model or the tool
+
+
+def is_copied(entry: Entry) -> bool:
+    return COPIED in entry.input
+
+
 class Stage(StrEnum):
     """How far the first unanswered call has come."""
 
@@ -159,14 +167,15 @@ def fold(state: State, entries: Iterable[Entry]) -> State:
 
 def step(state: State, entry: Entry) -> State:
     """The state after one more entry."""
-    again = entry.seq in state.seen
+    again = entry.seq in state.seen or is_copied(entry)
     if not again:
         state = state.but(
-            seen=state.seen | {entry.seq},
             steps=state.steps + 1,
             tokens=state.tokens + entry.tokens,
             cost_usd=state.cost_usd + entry.cost_usd,
         )
+    if entry.seq not in state.seen:
+        state = state.but(seen=state.seen | {entry.seq})
     match entry.kind:
         case StepKind.INPUT:
             return state.but(messages=(*state.messages, UserText(str(entry.output["text"]))))
@@ -230,6 +239,8 @@ def _after_failure(state: State, policy: Policy) -> Command:
 
 
 def _model(state: State, entry: Entry) -> State:
+    if entry.error == BROKEN_OFF:
+        return state
     if entry.status == StepStatus.FAILED:
         fallback = bool(entry.input.get("fallback"))
         failures = 1 if fallback and not state.on_fallback else state.failures + 1
@@ -251,7 +262,7 @@ def _model(state: State, entry: Entry) -> State:
         answer=None if calls else text,
         failures=0,
         last_failure="",
-        model_calls=state.model_calls + 1,
+        model_calls=state.model_calls + int(not is_copied(entry)),
     )
 
 

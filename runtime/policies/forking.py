@@ -57,7 +57,7 @@ def _open_calls(kept: Sequence[Entry]) -> frozenset[str]:
 
 def _is_outcome(entry: Entry) -> bool:
     if entry.kind in CALLS:
-        return entry.status in KNOWN
+        return entry.status in KNOWN and not entry.output.get("again")
     if entry.kind == StepKind.GUARDRAIL:
         return entry.verdict == StepVerdict.REFUSED
     return entry.kind == StepKind.APPROVAL and entry.verdict in (StepVerdict.REJECTED, StepVerdict.EXPIRED)
