@@ -113,7 +113,7 @@ def load() -> Environment:
     except SettingsError as wrong:
         field = re.search(r'field "(\w+)"', str(wrong))
         sys.exit(
-            f'{field[1].upper() if field else wrong} cannot be read: it has to be a JSON list, such as ["a", "b"].'
+            f'{field[1].upper() if field else wrong} cannot be read: it has to be JSON, such as ["a", "b"].'
         )
     except ServerProblem as problem:
         sys.exit(str(problem))
