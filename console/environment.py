@@ -112,9 +112,7 @@ def load() -> Environment:
         sys.exit("Settings cannot be read from the environment:\n" + "\n".join(lines))
     except SettingsError as wrong:
         field = re.search(r'field "(\w+)"', str(wrong))
-        sys.exit(
-            f'{field[1].upper() if field else wrong} cannot be read: it has to be JSON, such as ["a", "b"].'
-        )
+        sys.exit(f'{field[1].upper() if field else wrong} cannot be read: it has to be JSON, such as ["a", "b"].')
     except ServerProblem as problem:
         sys.exit(str(problem))
     for key in servers.KEYS:
