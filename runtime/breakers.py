@@ -116,6 +116,12 @@ class Line:
         return self.state == BreakerState.CLOSED
 
     @property
+    def is_due(self) -> bool:
+        """Whether the next call becomes the probe."""
+        until = self.breaker.open_until if self.breaker and self.state == BreakerState.OPEN else None
+        return until is not None and until <= now()
+
+    @property
     def key(self) -> str:
         """For ids in the page; names hold dots, slashes and spaces."""
         return f"{self.kind}-{self.name.encode().hex()[:40]}-{len(self.name)}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.test import Client
+from django.utils.timezone import now
 
 from console import problems
 from console.models import AuditEntry
@@ -184,3 +187,12 @@ def test_the_page_and_the_banner_need_few_queries(django_assert_max_num_queries)
         shown(client)
     with django_assert_max_num_queries(5):
         client.get("/breakers/strip/")
+
+
+def test_the_page_says_when_the_next_call_is_the_probe():
+    a_breaker("soon")
+    a_breaker("due", open_until=now() - timedelta(seconds=1))
+
+    lines = {line.name: line.is_due for line in breakers.board(an_actor(Role.OPERATOR)).tools}
+
+    assert lines == {"soon": False, "due": True}
