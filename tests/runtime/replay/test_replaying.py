@@ -266,6 +266,44 @@ def test_a_runaway_loop_is_stopped_by_the_loop_guard(replay):
     assert found["turns_not_run"] == 1
 
 
+def test_a_hundred_identical_hand_offs_are_stopped_at_the_configured_count(replay):
+    """D13: a model that goes on handing the same case over, as recorded ones have done."""
+    handing = [
+        m
+        for number in range(100)
+        for m in (
+            answered(None, call("to_librarian", f"h{number}", summary="Lost card")),
+            result("Transfer successful", f"h{number}"),
+        )
+    ]
+    replay(conversation(said("I lost my card."), *handing, answered("A colleague calls you.")))
+
+    run = Run.objects.get()
+    assert (run.status, run.cause, run.tool_calls) == (RunStatus.FAILED, "loop-guard", 3)
+    assert "3 times" in run.cause_detail
+    assert "3 times" in run.steps.get(rule="loop-guard").summary
+
+
+def test_a_recorded_round_of_two_calls_is_stopped_at_the_configured_count(replay):
+    """The wording changes a little every time, so no call is identical to another."""
+    titles = ["Momo", "momo", "MOMO", " Momo ", "Momo.", "momo!", "Mo-mo"]
+    round_ = [
+        m
+        for number, title in enumerate(titles)
+        for m in (
+            answered(None, call("find_book", f"a{number}", title=title)),
+            result("0", f"a{number}"),
+            answered(None, call("find_book", f"b{number}", title=f"{title}, by Ende")),
+            result("0", f"b{number}"),
+        )
+    ]
+    replay(conversation(said("Do you have Momo?"), *round_, answered("No.")))
+
+    run = Run.objects.get()
+    assert (run.status, run.cause, run.tool_calls) == (RunStatus.FAILED, "loop-guard", 6)
+    assert "The same 2 calls were made 3 times in a row" in run.cause_detail
+
+
 def test_a_kill_switch_stops_a_recorded_call(replay):
     replay(conversation(*THANKS))  # makes the tools known
     switches.engage(Scope.TOOL, SwitchEffect.DISABLE_TOOL, "find_book", by=system("test"), reason="Wrong shelf.")

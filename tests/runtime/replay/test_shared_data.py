@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from runtime.replay import recordings, turns
 from runtime.states import FINAL
 
 FOLDER = Path(settings.BASE_DIR).parent / "shared" / "data" / "conversations"
+RUNAWAY = "tau1-airline-gpt4o-t9-r2"
 FILE, TOOLS = FOLDER / "trajectories.jsonl", FOLDER / "tools.json"
 
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason=f"no recorded conversations at {FOLDER}")
@@ -29,6 +31,24 @@ def test_every_call_of_the_real_recordings_is_bound_to_a_result():
         assert script.stray_results == 0
         spoken = sum(len(turn.replies) for turn in script.turns) + script.greetings
         assert spoken == sum(message.role == "assistant" for message in entry.conversation.messages)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_runaway_is_stopped_by_the_loop_guard(tmp_path, capsys):
+    """D13: the conversation whose model makes one call again and again within a turn."""
+    runaway = [line for line in FILE.read_text().splitlines() if json.loads(line)["id"] == RUNAWAY]
+    file = tmp_path / "runaway.jsonl"
+    file.write_text("\n".join(runaway))
+
+    call_command("replay", str(file), tools=TOOLS, approver="grant", json=True)
+
+    stopped = Run.objects.get(cause="loop-guard")
+    repeated = Counter(
+        (step.name, step.payload.input["fingerprint"])
+        for step in stopped.steps.filter(kind="tool").select_related("payload")
+    )
+    assert max(repeated.values()) == stopped.budgets["max_repeats"] == 3
+    assert "3 times" in stopped.cause_detail
 
 
 @pytest.mark.django_db(transaction=True)
