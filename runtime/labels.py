@@ -109,6 +109,8 @@ CAUSES = {
     "principal-scope": "The customer lacks a scope",
     "schema": "Arguments did not fit the tool",
     "forced-review": "Every write needs a person",
+    "effect_unknown": "Nobody can say whether a call happened",
+    "breaker:tool": "A tool was out of order",
 }
 CAUSE_GROUPS = {
     "budget": "Budget used up: {}",
