@@ -30,7 +30,8 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._away: set[str] = set()
-        self._kinds: list[tuple[int, Callable[[], None]]] = [
+        self._waiting: Callable[[], bool] | None = None
+        self._kinds: list[tuple[int, Callable[[], bool]]] = [
             (60, self._kill_worker),
             (4, self._kill_scheduler),
             (8, self._freeze_until_taken_over),
@@ -47,9 +48,12 @@ class Faults:
         """Processes ended from outside so far."""
         return sum(count for name, count in self.counts.items() if name.startswith("kill "))
 
-    def inject(self) -> None:
-        """One fault of a kind that chance picks."""
-        self.chance.choices([act for _, act in self._kinds], [weight for weight, _ in self._kinds])[0]()
+    def inject(self) -> bool:
+        """One fault of a kind that chance picks. False: there is nobody yet to do it to, and it is still due."""
+        act = self._waiting or self.chance.choices([a for _, a in self._kinds], [w for w, _ in self._kinds])[0]
+        done = act()
+        self._waiting = None if done else act
+        return done
 
     def mend_due(self) -> None:
         """Let come back what has been away for long enough."""
@@ -68,61 +72,69 @@ class Faults:
     def is_frozen(self) -> bool:
         return any(member.is_frozen for member in self.crew.members)
 
-    def _kill_worker(self) -> None:
+    def _kill_worker(self) -> bool:
         """One of them, and now and then all at once."""
         able = self.crew.at_work()
         self.chance.shuffle(able)
         for member in able[: self.chance.choice((1, 1, 1, 1, 1, 1, 1, 10))]:
             member.kill()
             self.counts["kill worker"] += 1
+        return bool(able)
 
-    def _kill_scheduler(self) -> None:
-        if self.crew.scheduler().is_alive:
-            self.crew.scheduler().kill()
-            self.counts["kill scheduler"] += 1
+    def _kill_scheduler(self) -> bool:
+        if not self.crew.scheduler().is_alive:
+            return False
+        self.crew.scheduler().kill()
+        self.counts["kill scheduler"] += 1
+        return True
 
-    def _freeze_until_taken_over(self) -> None:
-        self._freeze("freeze past the lease", self.lease_s + self.chance.uniform(*AFTER_LEASE_S))
+    def _freeze_until_taken_over(self) -> bool:
+        return self._freeze("freeze past the lease", self.lease_s + self.chance.uniform(*AFTER_LEASE_S))
 
-    def _freeze_briefly(self) -> None:
-        self._freeze("freeze briefly", self.chance.uniform(*BRIEFLY_S))
+    def _freeze_briefly(self) -> bool:
+        return self._freeze("freeze briefly", self.chance.uniform(*BRIEFLY_S))
 
-    def _freeze(self, name: str, seconds: float) -> None:
-        """One worker at a time, so that others can take over."""
-        able = [member for member in self.crew.at_work() if not member.is_frozen]
-        if self.is_frozen() or len(able) < 2:
-            return
+    def _freeze(self, name: str, seconds: float) -> bool:
+        """One worker at a time, so that others can take over. While one is frozen, nothing is done instead."""
+        if self.is_frozen():
+            return True
+        able = self.crew.at_work()
+        if not able:
+            return False
         member = self.chance.choice(able)
         frozen = member.process
         member.freeze()
         self.counts[name] += 1
         self._after(seconds, lambda: member.thaw() if member.process is frozen else None)
+        return True
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
         with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2) as connection:
             try:
                 connection.flushall() if self.crew.valkey else connection.flushdb()
-                self.counts["flush redis"] += 1
             except redis.RedisError:
-                return  # it is away at the moment
+                return False  # it is away at the moment
+        self.counts["flush redis"] += 1
+        return True
 
-    def _kill_valkey(self) -> None:
+    def _kill_valkey(self) -> bool:
         assert self.crew.valkey is not None
-        self._end_server(self.crew.valkey, signal.SIGKILL, "kill redis")
+        return self._end_server(self.crew.valkey, signal.SIGKILL, "kill redis")
 
-    def _restart_postgres(self) -> None:
+    def _restart_postgres(self) -> bool:
         """SIGQUIT: every backend ends at once, and the next start recovers from the write-ahead log."""
         assert self.crew.postgres is not None
-        self._end_server(self.crew.postgres, signal.SIGQUIT, "kill postgres")
+        return self._end_server(self.crew.postgres, signal.SIGQUIT, "kill postgres")
 
-    def _end_server(self, server: Postgres | Valkey, how: signal.Signals, name: str) -> None:
+    def _end_server(self, server: Postgres | Valkey, how: signal.Signals, name: str) -> bool:
         if server.name in self._away or server.process is None:
-            return
+            return False
         server.process.send_signal(how)
         server.process.wait()
         self._away.add(server.name)
         self.counts[name] += 1
         self._after(self.chance.uniform(*AWAY_S), lambda: self._return(server))
+        return True
 
     def _return(self, server: Postgres | Valkey) -> None:
         self.crew.start_server(server)

@@ -94,6 +94,9 @@ JOURNAL = {
         SELECT run.id::text FROM runtime_run AS run WHERE agent_id = %(agent)s AND status = ANY (%(final)s)
             AND status NOT IN ('cancelled', 'expired')
             AND NOT EXISTS (SELECT 1 FROM runtime_step WHERE run_id = run.id AND kind = 'answer')""",
+    "run that an error of ours ended": """
+        SELECT id::text || ': ' || cause_detail FROM runtime_run
+        WHERE agent_id = %(agent)s AND cause = 'internal_error'""",
     "ended run with an open step": """
         SELECT run.id::text || ' ' || step.kind || ' ' || step.name FROM runtime_run AS run
             JOIN runtime_step AS step ON step.run_id = run.id

@@ -31,7 +31,7 @@ LOOK_S = 0.5
 
 
 class NotStarted(Exception):
-    """The workers do not work; nothing was hurt."""
+    """The load or the workers do not work, so there is nothing to judge."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Storm:
         """Start everything, hurt it, let it settle and judge. Whatever was started is ended again.
 
         Raises:
-            NotStarted: the first runs did not end.
+            NotStarted: the first runs did not end, or no more could be created.
         """
         began = time.monotonic()
         call_command("migrate", verbosity=0, interactive=False)
@@ -119,8 +119,7 @@ class Storm:
     def _rage(self) -> None:
         next_at = time.monotonic()
         while self.faults.kills < self.options.kills:
-            if time.monotonic() >= next_at:
-                self.faults.inject()
+            if time.monotonic() >= next_at and self.faults.inject():
                 next_at = time.monotonic() + self.chance.uniform(0.2, 1.8) * self.options.pause_s
             self._tick()
 
@@ -144,6 +143,8 @@ class Storm:
             self.progress(
                 Figures(self.faults.kills, self.faults.counts.total(), len(self.load.accepted), self.unfinished)
             )
+        if not self.load.is_alive() and not self.load.closing.is_set():
+            raise NotStarted("The load broke off; its error stands above.")
         time.sleep(TICK_S)
 
     def _ended(self) -> bool:

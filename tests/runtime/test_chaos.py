@@ -166,6 +166,10 @@ def open_step(run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(status=RunStatus.CANCELLED, cause="cancelled")
 
 
+def broken(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(cause="internal_error", cause_detail="KeyError: 'x'")
+
+
 def still(status: RunStatus) -> Break:
     def leave(run: Run) -> None:
         Run.objects.filter(pk=run.pk).update(status=status)
@@ -193,6 +197,7 @@ def still(status: RunStatus) -> Break:
         ("journal", "call with more than one result", two_results),
         ("journal", "ended run without a cause, or without exactly one event of its end", no_cause),
         ("journal", "ended run without a last step, although a worker ended it", no_last_step),
+        ("journal", "run that an error of ours ended", broken),
         ("journal", "ended run with an open step", open_step),
     ],
 )
