@@ -22,7 +22,7 @@ from console import audit, ids, live, problems
 from console.actors import EVERY_SCOPE, Actor
 from releases.bundles import Budgets, canonical
 from releases.models import Release
-from runtime import admission, backpressure, conversations, events, interventions, queueing, runs
+from runtime import admission, backpressure, conversations, deadlines, events, interventions, queueing, runs
 from runtime.models import Run, Step, StepPayload
 from runtime.policies import folding, forking
 from runtime.policies.folding import Entry
@@ -187,6 +187,8 @@ def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str
     conversations.join(source.thread, OnBusy.REJECT)
     limits = _budgets(source, release)
     slots = admission.slots_of(release.bundle, agent=source.agent.slug, principal_id=source.principal_id)
+    created_at = now()
+    runs.guard_day(release, source.principal_id)
     return Run.objects.create(
         agent=source.agent,
         release=release,
@@ -205,6 +207,8 @@ def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str
         idempotency_key=key[0],
         request_digest=key[1],
         budgets=limits.model_dump(mode="json"),
+        created_at=created_at,
+        deadline_at=deadlines.at(limits, created_at),
         slots=slots,
         held_for=Hold.SLOT if slots else "",
         wait_reason=runs.WAIT_REASONS[Hold.SLOT] if slots else "",

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from console import problems
 from releases import bundles, switches
 from releases.states import Scope, SwitchEffect
-from runtime import ledgers, spending
+from runtime import forks, ledgers, spending, threads
 from runtime.messages import Reply, Usage
 from runtime.models import Ledger, Reservation, Run
 from runtime.states import RunStatus
@@ -219,8 +220,6 @@ def test_a_call_that_a_switch_stops_is_given_back():
 
     async def engage_meanwhile(engine, turn):
         held = await before(engine, turn)
-        from runtime import threads
-
         await threads.run(
             lambda: switches.engage(
                 Scope.TOOL, SwitchEffect.DISABLE_TOOL, "spy_read", by=harness.DECIDER, reason="Stop."
@@ -246,10 +245,6 @@ def test_a_worker_that_dies_between_reserve_and_settle_leaves_nothing_behind():
 
     daily = {"per_agent": {"max_usd": "100", "max_tool_calls": 5}}
     release = a_priced_release(saying(calling("spy_read", order_id="1"), "ok"), daily=daily)
-
-    def die() -> None:
-        harness.hooks.clear()
-        raise Killed
 
     run = start(release)
     settle = spending.settle
@@ -280,9 +275,7 @@ def test_a_worker_that_dies_between_reserve_and_settle_leaves_nothing_behind():
     }
 
 
-def test_over_the_runs_of_a_day_a_request_is_refused_and_says_when(client):
-    from console import problems
-
+def test_over_the_runs_of_a_day_a_request_is_refused_and_says_when():
     release = a_priced_release(saying("ok"), daily={"per_principal": {"max_runs": 1}})
     start(release, idempotency_key="one")
 
@@ -333,3 +326,17 @@ def test_calls_with_other_arguments_are_no_loop():
         return calling("spy_read", f"c{number}", order_id=str(number)) if number < 8 else Reply("done")
 
     assert work(start(a_scripted_release(script))).status == RunStatus.SUCCEEDED
+
+
+def test_a_fork_is_a_run_of_the_day_and_has_a_deadline_of_its_own():
+    release = a_priced_release(
+        saying("ok"), daily={"per_agent": {"max_runs": 2}}, budgets=budgets(deadline_seconds=3600)
+    )
+    first = work(start(release))
+
+    again, _ = forks.fork(first.pk, by=harness.STARTER, reason="Once more.")
+    with pytest.raises(problems.TooMany):
+        forks.fork(first.pk, by=harness.STARTER, reason="And again.", idempotency_key="two")
+
+    assert again.deadline_at == again.created_at + timedelta(seconds=3600)
+    assert used()["runs"] == 2
