@@ -275,7 +275,7 @@ class Claimer:
             missed = set(run_ids) - {row["id"] for row in rows}
             if admitted := await threads.run(admission.knock, missed):
                 rows += await self._claimable(admitted)
-        journals = await load(self.pool, [row["id"] for row in rows if row["steps_used"]])
+        journals = await load(self.pool, [row["id"] for row in rows if row["steps_used"] or row["forked_at_step"]])
         return {row["id"]: (row, journals.get(row["id"], [])) for row in rows}
 
     async def _claimable(self, run_ids: Sequence[UUID]) -> list[dict[str, Any]]:
