@@ -36,7 +36,10 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """`pause_s`: the mean time between two faults. `lease_s`: None for the product's own lease."""
+    """`pause_s`: the mean time between two faults. `lease_s`: None for the product's own lease.
+
+    `most_s`: when faults stop although not every kill has been made.
+    """
 
     kills: int
     seed: int
@@ -44,6 +47,7 @@ class Options:
     runs_at_once: int
     pause_s: float
     lease_s: float | None
+    most_s: float | None
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ class Storm:
 
     def _rage(self) -> None:
         next_at = time.monotonic()
-        while self.faults.kills < self.options.kills:
+        end = next_at + (self.options.most_s or float("inf"))
+        while self.faults.kills < self.options.kills and time.monotonic() < end:
             if time.monotonic() >= next_at and self.faults.inject():
                 next_at = time.monotonic() + self.chance.uniform(0.2, 1.8) * self.options.pause_s
             self._tick()

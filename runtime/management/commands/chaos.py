@@ -33,6 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--runs-at-once", type=int, default=30, help="unfinished runs to keep (default 30)")
         parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between two faults (default 1)")
         parser.add_argument("--lease", type=float, help="seconds of the workers' lease; default: the product's")
+        parser.add_argument("--minutes", type=float, help="stop the faults after this time, and judge what there is")
         parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -52,6 +53,7 @@ class Command(BaseCommand):
             runs_at_once=options["runs_at_once"],
             pause_s=options["pause"],
             lease_s=options["lease"],
+            most_s=options["minutes"] * 60 if options["minutes"] else None,
         )
         shown = Shown(self, wanted.kills)
         try:
