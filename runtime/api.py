@@ -18,6 +18,7 @@ from console.bearer import Token
 from runtime import callbacks, forks, interventions, runs, streams, traces, wire
 from runtime.models import Delivery, Run, Step
 from runtime.states import CallbackEvent, OnBusy, RunKind, RunStatus
+from runtime.waits import Waits
 from runtime.wire import DeliveryOut, RunLine, RunOut, StepOut
 
 router = Router(tags=["Runs"])
@@ -147,7 +148,8 @@ def list_runs(request: Request, filters: Query[RunFilters]) -> Any:
     rows = _visible(request).filter(**_chosen(filters)).defer("input_text", "answer")
     items, after = envelope.cut(rows, filters)
     pending = wire.pending_approvals(items)
-    return {"items": [wire.line(run, pending, _shown(request, run)) for run in items], "next_cursor": after}
+    held = Waits(now())
+    return {"items": [wire.line(run, pending, _shown(request, run), held) for run in items], "next_cursor": after}
 
 
 @router.get("/runs/{run_id}", auth=Token("runs.read"), response=RunOut)

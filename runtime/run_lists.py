@@ -20,6 +20,7 @@ from runtime import labels, traces
 from runtime.labels import Badge
 from runtime.models import Run, RunQuerySet
 from runtime.states import RunKind, RunStatus
+from runtime.waits import Waits
 
 PLACE = ("before", "after", "top")
 MOST_COUNTED = 1000
@@ -317,11 +318,14 @@ class Bar:
 
 def rows(runs: Sequence[Run], shown_of: Callable[[Run], traces.Shown], now: datetime) -> list[Row]:
     """`shown_of` says how the texts of a run are shown: personal data may be masked on one agent and not on another."""
-    return [_row(run, shown_of(run), now) for run in runs]
+    held = Waits(now)
+    return [_row(run, shown_of(run), now, held) for run in runs]
 
 
-def _row(run: Run, shown: traces.Shown, now: datetime) -> Row:
+def _row(run: Run, shown: traces.Shown, now: datetime, held: Waits) -> Row:
     note = labels.cause(run.cause) if run.cause and run.cause not in ("answered", "cancelled") else ""
+    if run.status == RunStatus.QUEUED and (reason := held.reason(run)) is not None:
+        note = labels.waits_for(reason)
     return Row(
         run=run,
         title=shown(run.title),

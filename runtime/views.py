@@ -188,7 +188,8 @@ def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown:
     now = timezone.now()
     if look.tab == "conversation":
         turns, is_cut = readings.conversation(run, shown)
-        return {"turns": turns, "is_cut": is_cut, **_asking(run)}
+        writing = shown(drafts.read(run.pk) or "") if run.status == RunStatus.RUNNING else ""
+        return {"turns": turns, "is_cut": is_cut, "writing": writing, **_asking(run)}
     if look.tab == "context":
         return {"searches": readings.searches(run, shown), **_asking(run)}
     if look.tab == "events":

@@ -20,6 +20,7 @@ from runtime import calls, meters, traces
 from runtime.models import Delivery, Run, RunEvent, Step
 from runtime.states import PARKED, DeliveryStatus, RunKind, RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
+from runtime.waits import Waits
 
 MOST_FORKS = 50
 
@@ -53,7 +54,7 @@ class RunLine(Schema):
     is_final: bool
     cause: str = Field(description="Code of why it ended; empty before")
     cause_detail: str
-    wait_reason: str = Field(description="Why no worker has it: timer, thread, rate_limit, ...; empty where unknown")
+    wait_reason: str = Field(description="Why nobody works on it: worker, timer, person, ...; else empty")
     starts_at: datetime | None = Field(description="A queued run does not start before")
     risk_level: str
     tainted: bool = Field(description="Whether it has read untrusted content")
@@ -150,7 +151,7 @@ class DeliveryOut(Schema):
     tries: list[Attempt]
 
 
-def line(run: Run, pending: Mapping[UUID, str], shown: Shown) -> dict[str, Any]:
+def line(run: Run, pending: Mapping[UUID, str], shown: Shown, waits: Waits | None = None) -> dict[str, Any]:
     """The fields of RunLine. The run comes with its agent and release; `pending` from pending_approvals.
 
     `shown` says how texts are shown to whoever asks: as they are, or with personal data masked.
@@ -171,7 +172,7 @@ def line(run: Run, pending: Mapping[UUID, str], shown: Shown) -> dict[str, Any]:
         "is_final": run.is_final,
         "cause": run.cause,
         "cause_detail": shown(run.cause_detail),
-        "wait_reason": "" if run.is_final else run.wait_reason,
+        "wait_reason": (waits or Waits(now())).reason(run) or "",
         "starts_at": run.wake_at if run.status == RunStatus.QUEUED else None,
         "risk_level": run.risk_level,
         "tainted": run.tainted,

@@ -129,13 +129,14 @@ setInterval(() => {
   if (state !== "offline") fireAll();
 }, CATCH_UP_MS);
 
-// An open dialog is somebody at work: the region around it is renewed once it is closed.
+// An open dialog, or details that somebody reads, are not taken away: the region is renewed once they are closed.
 document.body.addEventListener("htmx:confirm", (event) => {
-  const dialog = event.detail.elt.querySelector?.("dialog[open]");
-  const heard = dialog ? [...topics()].filter((topic) => listens(event.detail.elt, topic)) : [];
+  const open = event.detail.elt.querySelector?.("dialog[open], details[data-hold][open]");
+  const heard = open ? [...topics()].filter((topic) => listens(event.detail.elt, topic)) : [];
   if (heard.length === 0) return;
   event.preventDefault();
-  dialog.addEventListener("close", () => setTimeout(() => heard.forEach(fire), SETTLE_MS), { once: true });
+  const closes = open.localName === "dialog" ? "close" : "toggle";
+  open.addEventListener(closes, () => setTimeout(() => heard.forEach(fire), SETTLE_MS), { once: true });
 });
 
 document.body.addEventListener("htmx:beforeRequest", (event) => asking.add(event.detail.requestConfig.elt));

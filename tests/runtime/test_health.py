@@ -298,3 +298,27 @@ def test_programs_read_the_same_figures():
     assert [(one["slot"], one["in_flight"]) for one in told["workers"]] == [("slot-1", 1)]
     assert Program("runs.read").get("/queue").status_code == 403
     assert RunEvent.objects.count() == 0
+
+
+def test_a_list_says_why_each_run_waits_and_asks_for_switches_once():
+    for number in range(3):
+        stopped = an_agent(f"stopped-{number}")
+        a_switch("pause_runs", "agent", stopped.slug)
+        a_run(RunStatus.QUEUED, agent=stopped)
+    a_run(RunStatus.QUEUED, held_for=Hold.SLOT, wait_reason="rate_limit")
+    a_run(RunStatus.QUEUED, wait_reason="rate_limit")  # that was before
+    a_run(RunStatus.WAITING)
+    a_run(RunStatus.RUNNING, wait_reason="rate_limit")
+
+    with CaptureQueriesContext(connection) as asked:
+        items = Program("runs.read").get("/runs").json()["items"]
+    about_switches = [query for query in asked if "releases_killswitch" in query["sql"]]
+    page = text_of(signed_in().get("/runs/"))
+
+    assert [item["wait_reason"] for item in items] == [
+        "", "person", "worker", "rate_limit", "switch", "switch", "switch",
+    ]  # fmt: skip
+    assert len(about_switches) == 1
+    assert page.count("Waits for a kill switch") == 3
+    assert "Waits for a rate limit" in page
+    assert "Waits for a worker" in page
