@@ -30,9 +30,9 @@ class StartForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 6, "placeholder": "What the customer writes to the agent"}),
     )
     on_busy = forms.ChoiceField(
-        choices=[(OnBusy.QUEUE, "it waits for its turn"), (OnBusy.INTERRUPT, "it stops that run and goes next")],
+        choices=[(OnBusy.QUEUE, "waits for its turn"), (OnBusy.INTERRUPT, "stops that run")],
         required=False,
-        label="While a run of this conversation has not ended",
+        label="Until that run has ended, this message",
     )
     delay_minutes = forms.IntegerField(
         min_value=1, max_value=366 * 24 * 60, required=False, label="Start in minutes", help_text="Left empty: now."

@@ -17,12 +17,17 @@ from runtime.labels import Badge
 from runtime.models import Run, Step
 from runtime.policies import timeline
 from runtime.policies.timeline import Axis, Span
-from runtime.states import PARKED, RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.states import PARKED, Hold, RunStatus, StepKind, StepStatus, StepVerdict
 
 PAGE = 200
 LATER_ERRORS = 20
 MOST_SPANS = 1000
 END_MARK = 0.8  # percent of the width: the line at which a person decided
+HELD = {
+    Hold.TIMER: "Waiting for its time",
+    Hold.THREAD: "Waiting for the run before it",
+    Hold.SLOT: "Waiting for a free slot",
+}
 SWITCHED = Q(rule="kill_switch") | Q(error="kill_switch")
 ERRORS = Q(status__in=[StepStatus.FAILED, StepStatus.UNKNOWN])
 FILTERS = {
@@ -394,7 +399,8 @@ def _ahead(run: Run, steps: Sequence[Step], axis: Axis, clock: _Clock, shown: Sh
         now = Row(name, "sparkle", "t-acc", "k-model", what="now", rects=[rect], is_planned=True, text=text, grows=True)
         return [now]
     if run.status == RunStatus.QUEUED:
-        return [Row("Waiting for a worker", "clock", "faint", "k-know", is_planned=True)]
+        name = HELD[Hold(run.held_for)] if run.held_for else "Waiting for a worker"
+        return [Row(name, "clock", "faint", "k-know", is_planned=True)]
     held = [Row("Paused", "circle-pause", "t-warn", "k-warn", is_planned=True)]
     return [*(held if run.status == RunStatus.PAUSED else []), *(_planned(asked) if asked else [])]
 
