@@ -7,6 +7,7 @@ more.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
@@ -36,6 +37,13 @@ def look_at(error: BaseException) -> None:
             sound(DISK_FULL, str(seen).strip().splitlines()[0])
             return
         seen = seen.__cause__ or seen.__context__
+
+
+def look_at_request(**about: Any) -> None:
+    """Receives Django's signal that a request has failed."""
+    error = sys.exc_info()[1]
+    if error is not None:
+        look_at(error)
 
 
 def sound(name: str, detail: str) -> None:

@@ -6,8 +6,9 @@ class ConsoleConfig(AppConfig):
 
     def ready(self) -> None:
         from django.contrib.auth.signals import user_logged_out
+        from django.core.signals import got_request_exception
 
-        from console import accounts, roles, shell
+        from console import accounts, alarms, roles, shell
         from console.roles import Role
 
         roles.declare("audit.read", {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR}, "read the audit log")
@@ -15,6 +16,8 @@ class ConsoleConfig(AppConfig):
         roles.declare("tokens.revoke", {Role.ADMIN}, "revoke tokens of others")
         roles.declare("components.read", {Role.ADMIN}, "see the component gallery")
         roles.declare("queues.read", {Role.ADMIN}, "see the job queues")
+        roles.declare("queues.manage", {Role.ADMIN}, "control the job queues")
+        got_request_exception.connect(alarms.look_at_request, dispatch_uid="console.alarms")
         user_logged_out.connect(accounts.close_sockets, dispatch_uid="console.close_sockets")
         shell.register(
             "Control",

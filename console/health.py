@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from console import queue
+from console import alarms, queue
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,12 @@ def ready() -> HttpResponse:
     """503 when a dependency is down. The reason is for the log: an address or an account is nobody's business here."""
     checks = {"database": _check(_database), "migrations": _check(_migrations), "redis": _check(_redis)}
     is_ready = all(check["status"] == "ok" for check in checks.values())
-    report = {"status": "ready" if is_ready else "not ready", "checks": checks, "workers": _workers()}
+    report = {
+        "status": "ready" if is_ready else "not ready",
+        "checks": checks,
+        "workers": _workers(),
+        "alarms": _alarms(),
+    }
     return _answer(report, 200 if is_ready else 503)
 
 
@@ -80,6 +85,15 @@ def _migrations() -> str:
 def _redis() -> str:
     django_rq.get_connection(queue.CHORES).ping()
     return "ok"
+
+
+def _alarms() -> list[str] | None:
+    """What somebody has to mend, by name: information too, because a console that only reads still serves."""
+    try:
+        return alarms.current()
+    except Exception as failure:
+        log.warning("Alarms are unknown: %s", failure)
+        return None
 
 
 def _workers() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from django.apps import apps
 from django.db import transaction
 from django.utils.module_loading import module_has_submodule
 from django_rq.queues import DjangoRQ
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq.exceptions import NoSuchJobError
 
 log = logging.getLogger(__name__)
@@ -141,10 +141,24 @@ def enqueue_all(entry_point: str, jobs: Sequence[tuple[str, str, str]]) -> None:
         transaction.on_commit(lambda: _push_missing(entry_point, jobs), robust=True)
 
 
+def workers() -> list[rq.worker.BaseWorker]:
+    """Every worker that Redis knows. One whose record cannot be read is left out."""
+    connection = django_rq.get_connection(CHORES)
+    found = []
+    for key in rq.worker.BaseWorker.all_keys(connection=connection):
+        try:
+            worker = rq.worker.BaseWorker.find_by_key(key, connection=connection, job_class=Job, serializer="json")
+        except (ValueError, TypeError, ResponseError) as forged:
+            log.warning("The record of worker %r cannot be read: %s", key[:80], forged)
+            continue
+        if worker is not None:
+            found.append(worker)
+    return found
+
+
 def worker_heartbeats() -> list[datetime]:
     """When each registered worker last said that it lives."""
-    workers = rq.worker.BaseWorker.all(connection=django_rq.get_connection(CHORES))
-    return [worker.last_heartbeat for worker in workers if worker.last_heartbeat is not None]
+    return [worker.last_heartbeat for worker in workers() if worker.last_heartbeat is not None]
 
 
 def _push_missing(entry_point: str, jobs: Sequence[tuple[str, str, str]]) -> None:

@@ -1,7 +1,4 @@
-"""The queues for admins, read only.
-
-django-rq's own pages can empty a queue without a trace in the audit log, and their inline scripts break our policy.
-"""
+"""The queues and their workers, for admins."""
 
 from __future__ import annotations
 
@@ -10,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import django_rq
-from django.http import HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
 from redis.exceptions import RedisError
 
-from console import queue, redact
+from console import alarms, queue, queue_controls, redact
 from console.access import Request, requires
 
 MOST_FAILED = 20
@@ -34,16 +32,74 @@ class Failed:
 @require_GET
 @requires("queues.read")
 def queue_list(request: Request) -> HttpResponse:
-    names = (queue.RUNS, queue.CHORES)
+    names = queue.QUEUES
     try:
         context = {
             "queues": [_figures(name) for name in names],
+            "workers": queue_controls.registered(),
+            "working": [job for name in names for job in queue_controls.working(name)],
             "failed": [job for name in names for job in _failed(name)],
-            "heartbeats": sorted(queue.worker_heartbeats(), reverse=True),
+            "is_suspended": queue_controls.is_suspended(),
+            "alarms": [alarms.TEXTS[name] for name in alarms.current()],
+            "may_control": request.actor.may("queues.manage"),
         }
     except RedisError:
         context = {"is_away": True}
     return render(request, "console/queue_list.html", context)
+
+
+@require_POST
+@requires("queues.manage")
+def queue_empty(request: Request) -> HttpResponseBase:
+    count = queue_controls.empty(_given(request, "queue"), by=request.actor, reason=_given(request, "reason"))
+    return _back(request, f"{count} jobs removed. Runs among them are queued again within seconds.")
+
+
+@require_POST
+@requires("queues.manage")
+def queue_requeue(request: Request) -> HttpResponseBase:
+    name, job = _given(request, "queue"), _given(request, "job")
+    count = queue_controls.requeue_failed(name, job, by=request.actor, reason=_given(request, "reason"))
+    return _back(request, f"{count} failed jobs are in their queue again.")
+
+
+@require_POST
+@requires("queues.manage")
+def queue_delete(request: Request) -> HttpResponseBase:
+    name, job = _given(request, "queue"), _given(request, "job")
+    is_done = queue_controls.delete(name, job, by=request.actor, reason=_given(request, "reason"))
+    return _back(request, "The job is deleted." if is_done else "The job was gone already.")
+
+
+@require_POST
+@requires("queues.manage")
+def queue_stop(request: Request) -> HttpResponseBase:
+    name, job = _given(request, "queue"), _given(request, "job")
+    is_told = queue_controls.stop(name, job, by=request.actor, reason=_given(request, "reason"))
+    return _back(request, "Its worker has been told to stop it." if is_told else "The job is not executed any more.")
+
+
+@require_POST
+@requires("queues.manage")
+def queue_suspend(request: Request) -> HttpResponseBase:
+    queue_controls.suspend(by=request.actor, reason=_given(request, "reason"))
+    return _back(request, "Workers take nothing more until they are resumed.")
+
+
+@require_POST
+@requires("queues.manage")
+def queue_resume(request: Request) -> HttpResponseBase:
+    queue_controls.resume(by=request.actor, reason=_given(request, "reason"))
+    return _back(request, "Workers take jobs again.")
+
+
+def _given(request: Request, name: str) -> str:
+    return request.POST.get(name, "")[:600]
+
+
+def _back(request: Request, said: str) -> HttpResponseBase:
+    messages.success(request, said)
+    return redirect("console:queue-list")
 
 
 def _figures(name: str) -> dict[str, Any]:

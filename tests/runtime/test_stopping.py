@@ -131,7 +131,7 @@ def test_workers_wait_for_the_database_and_go_on(slowly):
     until(lambda: Run.objects.filter(status=RunStatus.RUNNING).exists(), SECONDS)
     name = connection.settings_dict["NAME"]
     with psycopg.connect(worker.conninfo().replace(f"dbname={name}", "dbname=postgres"), autocommit=True) as admin:
-        admin.execute("UPDATE pg_database SET datallowconn = false WHERE datname = %s", [name])
+        admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         try:
             admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
@@ -139,7 +139,7 @@ def test_workers_wait_for_the_database_and_go_on(slowly):
             )
             time.sleep(3)
         finally:
-            admin.execute("UPDATE pg_database SET datallowconn = true WHERE datname = %s", [name])
+            admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
     until(lambda: not Run.objects.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING]).exists(), SECONDS)
 
