@@ -138,13 +138,13 @@ ENDING_BUDGETS = (
 )
 
 
-def run(status: str, *, is_short: bool = False) -> Badge:
-    if is_short and status == RunStatus.WAITING:
 def waits_for(reason: Reason) -> str:
     label = REASONS[reason].label
     return f"Waits for {label[0].lower()}{label[1:]}"
 
 
+def run(status: str, *, is_short: bool = False) -> Badge:
+    if is_short and status == RunStatus.WAITING:
         return SHORT_WAITING
     return RUNS[RunStatus(status)]
 
