@@ -227,7 +227,7 @@ def test_a_message_is_looked_into_and_sent_again(
     dialog.get_by_role("button", name="Send again").click()
 
     expect(signed_in.get_by_text("Sending again: Ended")).to_be_visible()
-    expect(signed_in).to_have_url("**/deliveries/")
+    assert signed_in.url.endswith("/deliveries/")
     assert Delivery.objects.get(run__title="A message nobody took").status in set(DeliveryStatus)
 
 
