@@ -17,6 +17,7 @@ from releases.policies import sentences
 from releases.states import Scope, SwitchEffect
 
 Key = tuple[str, str, str]
+AGENT_EFFECTS = (SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW)
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Words:
 WORDS = {
     SwitchEffect.PAUSE_RUNS: Words(
         "New runs",
-        "Pausing refuses new runs; those under way go on to their end.",
+        "Pausing holds new runs in the queue; those under way go on to their end.",
         "Allowed",
         "Paused",
         "Pause new runs",
-        "No new run starts; whoever asks for one is told that the service is paused.",
+        "No new run starts. Requests are accepted and wait in the queue until the switch is lifted.",
         "Runs already started go on to their end.",
     ),
     SwitchEffect.WRITES_OFF: Words(
@@ -142,6 +143,14 @@ def board(by: Actor) -> Board:
     return Board(active, everything, agent_lines, tool_lines)
 
 
+def of_agent(by: Actor, agent: Agent) -> list[Control]:
+    """The switches of one agent, for its own page, in two queries."""
+    standing = KillSwitch.objects.engaged().filter(scope=Scope.AGENT, target=agent.slug)
+    waiting = list(ApprovalRequest.objects.open().filter(agent=agent.slug).values_list("agent", "action"))
+    maker = _Maker(by, {(s.scope, s.effect, s.target): s for s in standing}, waiting)
+    return maker.make(Scope.AGENT, agent.slug, AGENT_EFFECTS)
+
+
 def visible_agents(by: Actor) -> QuerySet[Agent]:
     allowed = by.agents("releases.read")
     agents = Agent.objects.all()
@@ -182,8 +191,7 @@ class _Maker:
 def _agent_line(maker: _Maker, agent: Agent) -> Line:
     release = agent.active_release
     about = f"Release {release.version}, {len(release.bundle.tools)} tools" if release else "No active release"
-    effects = (SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW)
-    return Line(agent.name, about, agent.get_absolute_url(), False, maker.make(Scope.AGENT, agent.slug, effects))
+    return Line(agent.name, about, agent.get_absolute_url(), False, maker.make(Scope.AGENT, agent.slug, AGENT_EFFECTS))
 
 
 def _tools(agents: Iterable[Agent], standing: Mapping[Key, KillSwitch]) -> dict[str, list[tuple[Agent, ToolManifest]]]:

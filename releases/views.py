@@ -41,6 +41,7 @@ def agent_detail(request: Request, slug: str) -> HttpResponse:
         "activations": Activation.objects.filter(agent=agent).select_related("release", "previous")[:HISTORY],
         "options": _options(agent),
         "may_create": request.actor.may("releases.create", agent=agent.slug),
+        "switches": controls.of_agent(request.actor, agent) if request.actor.may("switches.read") else [],
     }
     return render(request, "releases/agent_detail.html", context)
 

@@ -9,13 +9,15 @@ from django.conf import settings
 from django.db import connection
 
 from console import problems
+from releases import switches
 from releases.models import Agent
 from runtime.policies import admitting
 
 MOST_DELAYED = 100_000
 
 # Every count ends at the limit and reads nothing but an index: run_claimable, run_on_hold. Those who
-# wait for a slot of their limits count too: they are work that nobody gets to yet.
+# wait for a slot of their limits count too: they are work that nobody gets to yet. What a switch holds back is not old
+# because too much work comes in.
 DEPTH_SQL = """
     SELECT
         (SELECT count(*) FROM (
@@ -25,8 +27,9 @@ DEPTH_SQL = """
             SELECT 1 FROM runtime_run WHERE status = 'queued' AND held_for <> '' AND held_for = 'slot'
             LIMIT %(most)s) AS held),
         (SELECT COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(queued_at)), 0) FROM runtime_run
-         WHERE status = 'queued' AND held_for = '' AND priority = %(priority)s)
-"""
+         WHERE status = 'queued' AND held_for = '' AND priority = %(priority)s AND agent_id NOT IN (
+            SELECT agent.id FROM releases_agent AS agent WHERE EXISTS ({paused})))
+""".format(paused=switches.pausing_sql("agent.slug"))  # noqa: S608 (constants of ours only)
 OF_AGENT_SQL = """
     SELECT
         (SELECT count(*) FROM (

@@ -177,6 +177,9 @@ def _summary(found: Inspection, run: Run, given: Mapping[str, Any], result: Mapp
     end = step.finished_at or (timezone.now() if not run.is_final else run.finished_at)
     if end and step.finished_at != step.started_at:
         found.facts.append(Fact("Took", words.duration(end - step.started_at), "num"))
+    if copied := given.get(folding.COPIED):
+        url = f"{Run(pk=run.forked_from_id).get_absolute_url()}?step={copied}" if run.forked_from_id else ""
+        found.facts.append(Fact("Taken over from", str(copied), "mono", url))
     found.facts.append(Fact("At", f"{step.started_at:%H:%M:%S.%f}"[:-3] + " UTC", "num"))
 
 
@@ -187,7 +190,9 @@ def _input(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any
 
 def _model(run: Run, found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     step, calls = found.step, result.get("calls") or []
-    if step.status == StepStatus.FAILED:
+    if step.error == folding.BROKEN_OFF:
+        found.sentence = "The run was stopped or paused before the answer came. Its input is charged by estimate."
+    elif step.status == StepStatus.FAILED:
         again = "It will be tried again." if result.get("retry") else "Trying again would not help."
         found.sentence = f"The model did not answer: {labels.error(step.error).lower()}. {again}"
         found.quote = str(result.get("message", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.models import Step
-from runtime.policies import daily
+from runtime.policies import daily, folding
 from runtime.policies.waiting import Reason
 from runtime.states import FINAL, RunStatus, StepKind, StepStatus, StepVerdict
 
@@ -73,6 +73,7 @@ KINDS = {
     StepKind.APPROVAL: Kind("Person", "user-check", "k-wait", "t-wait"),
     StepKind.ANSWER: Kind("Answer", "message-square-reply", "k-know", "faint"),
 }
+COPIED = Badge("mute", "copy", "Taken over")
 FAILED_KIND = ("k-bad", "t-bad")
 WAITING_KIND = ("k-wait", "t-wait")
 REFUSED_KIND = ("k-warn", "t-warn")
@@ -95,6 +96,7 @@ ERRORS = {
     "bad_arguments": "Bad arguments",
     "tool_error": "Failed",
     "crashed": "Worker lost",
+    folding.BROKEN_OFF: "Broken off",
 }
 
 CAUSES = {
@@ -184,7 +186,9 @@ def name(step: Step) -> str:
 def badges(step: Step, run_status: str = RunStatus.RUNNING) -> list[Badge]:
     """What must be seen of a step without opening it."""
     found: list[Badge] = []
-    if step.status == StepStatus.FAILED:
+    if step.error == folding.BROKEN_OFF:
+        found.append(Badge("mute", "square", error(step.error)))
+    elif step.status == StepStatus.FAILED:
         found.append(Badge("bad", "triangle-alert", error(step.error) if step.error else "Failed"))
     elif step.status == StepStatus.UNKNOWN:
         found.append(Badge("warn", "circle-question-mark", "Outcome unknown"))
@@ -210,7 +214,7 @@ def is_broken_off(step: Step, run_status: str) -> bool:
 
 def colours(step: Step) -> tuple[str, str]:
     """CSS classes of a step's bar and icon."""
-    if step.status in (StepStatus.FAILED, StepStatus.UNKNOWN):
+    if step.status in (StepStatus.FAILED, StepStatus.UNKNOWN) and step.error != folding.BROKEN_OFF:
         return FAILED_KIND
     if step.verdict == StepVerdict.ASKED:
         return WAITING_KIND

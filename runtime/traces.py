@@ -15,7 +15,7 @@ from console.actors import Actor
 from runtime import drafts, labels
 from runtime.labels import Badge
 from runtime.models import Run, Step
-from runtime.policies import timeline
+from runtime.policies import folding, timeline
 from runtime.policies.timeline import Axis, Span
 from runtime.states import PARKED, Hold, RunStatus, StepKind, StepStatus, StepVerdict
 
@@ -29,7 +29,7 @@ HELD = {
     Hold.SLOT: "Waiting for a free slot",
 }
 SWITCHED = Q(rule="kill_switch") | Q(error="kill_switch")
-ERRORS = Q(status__in=[StepStatus.FAILED, StepStatus.UNKNOWN])
+ERRORS = Q(status__in=[StepStatus.FAILED, StepStatus.UNKNOWN]) & ~Q(error=folding.BROKEN_OFF)
 FILTERS = {
     "model": ("Model", Q(kind=StepKind.MODEL)),
     "tool": ("Tools", Q(kind=StepKind.TOOL)),
@@ -365,13 +365,18 @@ def _row(run: Run, step: Step, axis: Axis, clock: _Clock, shown: Shown, *, is_se
         css=css,
         depth=2 if step.kind in UNDER_A_MODEL and step.call_id else 1,
         what=shown(_phrase(step)),
-        badges=labels.badges(step, run.status),
+        badges=[*([labels.COPIED] if is_copied(run, step) else []), *labels.badges(step, run.status)],
         time=words.duration(end - start) if end - start >= 1 else "",
         cost=words.money(step.cost_usd) if step.cost_usd else "",
         rects=_rects(step, axis, start, end),
         step=step,
         is_selected=is_selected,
     )
+
+
+def is_copied(run: Run, step: Step) -> bool:
+    """Whether a fork took the step over from the run it retries: no claim of its own has written it."""
+    return run.forked_at_step is not None and step.fence == 0
 
 
 def _phrase(step: Step) -> str:

@@ -14,11 +14,15 @@ from django.views.decorators.http import require_GET
 from console import ids, paging
 from console.access import Request, requires
 from console.templatetags import ui
+from releases import switches
 from releases.models import Agent, Release
+from releases.policies import switching
 from runtime import controls, delivery_lists, drafts, inspections, labels, meters, readings, run_lists, runs, traces
 from runtime.models import Run
+from runtime.policies.waiting import Reason
 from runtime.states import PARKED, RunStatus
 from runtime.traces import Look
+from runtime.waits import Waits
 
 MOST_RELEASES = 40
 LONGEST_SAID = 1000  # of an answer that is read out when a run ends
@@ -175,6 +179,7 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
         "controls": controls.of(run, request.actor),
         "forked_from": ids.public("run", run.forked_from_id) if run.forked_from_id else "",
         "forks": _forks(run),
+        "held": _held(run),
         "opened": {request.GET.get("act", ""): True},
         "may_start": request.actor.may("runs.create", agent=run.agent.slug),
         "rest": _without_step(request.GET),
@@ -219,6 +224,14 @@ def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], s
         "is_wide": request.GET.get("wide") == "yes",
         **asking,
     }
+
+
+def _held(run: Run) -> str:
+    """The switch that keeps a new run in the queue."""
+    if Waits(timezone.now()).reason(run) != Reason.SWITCH:
+        return ""
+    switch = switching.decide_start(switches.engaged(), agent=run.agent.slug)
+    return f"{switch.title}. {switch.reason}" if switch else ""
 
 
 def _forks(run: Run) -> list[Run]:

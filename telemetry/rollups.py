@@ -76,6 +76,7 @@ WITH calls AS (
     FROM runtime_run r JOIN runtime_step s ON s.run_id = r.id
     WHERE r.finished_at >= %(hour)s AND r.finished_at < %(end)s AND r.kind = 'live'
         AND s.kind IN ('tool', 'retrieval')
+        AND (r.forked_at_step IS NULL OR s.fence > 0)  -- what a fork took over counts for the run that did it
 ), buckets AS (
     SELECT agent_id, release_id, name, {BUCKET.format(ms="ms")} AS bucket, count(*) AS n
     FROM calls WHERE ms IS NOT NULL GROUP BY 1, 2, 3, 4

@@ -107,7 +107,9 @@ def test_an_open_question_is_asked_anew():
     assert kept(journal, 8) == [2, 3, 4]
 
 
-@pytest.mark.parametrize(("tool", "expected"), [("look_up", Judge), ("pay", Judge), ("book", Recover), ("send", Recover)])
+@pytest.mark.parametrize(
+    ("tool", "expected"), [("look_up", Judge), ("pay", Judge), ("book", Recover), ("send", Recover)]
+)
 def test_a_call_that_was_broken_off_goes_along_only_where_it_may_have_happened(tool, expected):
     journal = [*BEGINNING, proposes(4, tool), made(5, tool, f"c-4-{tool}", UNKNOWN), ends(7)]
 

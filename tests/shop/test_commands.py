@@ -192,14 +192,14 @@ def test_the_same_seed_writes_the_same_messages(demo: Path):
     assert len(set(texts)) > 4
 
 
-def test_paused_intake_is_counted_and_not_an_error(demo: Path):
+def test_a_paused_intake_takes_runs_and_holds_them(demo: Path):
     switches.engage(Scope.EVERYTHING, SwitchEffect.PAUSE_RUNS, "", by=harness.DECIDER, reason="Maintenance")
 
     told = run("demo_traffic", rate=600, seconds=0.5)
 
-    assert Run.objects.count() == 0
-    assert "0 runs started" in told
-    assert "new runs are paused" in told
+    assert Run.objects.count() > 0
+    assert set(Run.objects.values_list("status", flat=True)) == {RunStatus.QUEUED}
+    assert "0 runs started" not in told
 
 
 @pytest.mark.parametrize(
