@@ -226,10 +226,11 @@ class AsyncWorker(BaseWorker):
         listener.cancel()
         self.intake.close()
         await self._wind_down()
+        await asyncio.to_thread(self._end_life)
         ticker.cancel()
-        for closing in (self.engine.settle(), providers.aclose_all(), self.engine.pool.close(timeout=0.3)):
+        for closing in (self.engine.settle(), providers.aclose_all(), self.engine.pool.close(timeout=0.2)):
             try:
-                await asyncio.wait_for(closing, timeout=0.5)
+                await asyncio.wait_for(closing, timeout=0.3)
             except Exception as unwilling:
                 log.debug("Something did not close in time: %r", unwilling)
 
@@ -245,8 +246,8 @@ class AsyncWorker(BaseWorker):
                 log.warning("%d turns were in a call until the end; their runs are free again.", len(running_still))
                 await asyncio.wait(running_still, timeout=0.3)
 
-    def _leave(self) -> None:
-        """End the life, so that nothing is held any more, and say so to Redis."""
+    def _end_life(self) -> None:
+        """Nothing is held from here on: what this worker had is free."""
         self._over.set()
         self.lease.give_up()
         try:
@@ -254,6 +255,13 @@ class AsyncWorker(BaseWorker):
             workers.end(self.life.pk, given_back=self.given_back)
         except Exception as away:
             log.warning("The life could not be ended (%s); its lease runs out.", away)
+        finally:
+            connection.close()
+
+    def _leave(self) -> None:
+        """Say so to Redis, and end the threads."""
+        if not self._over.is_set():  # something broke before it came to that
+            self._end_life()
         self.intake.finish(timeout=0.3)
         try:
             self.teardown()  # type: ignore[no-untyped-call]

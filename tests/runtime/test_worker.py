@@ -30,7 +30,7 @@ from tests.runtime import idle_worker
 from tests.runtime.test_workers import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SECONDS = 40  # on a busy machine a process takes its time
+SECONDS = 100  # on a busy machine a process takes its time
 
 
 class Idle:

@@ -17,7 +17,7 @@ import django_rq
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
-from console import queue
+from console import alarms, queue
 from releases.bundles import ModelSpec
 from releases.models import Agent
 from runtime import providers, tools
@@ -39,40 +39,39 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         tools.known()
-        self._wait_for_database()
         slot = options["slot"] or f"{socket.gethostname()}-{os.getpid()}"
-        queues = [django_rq.get_queue(name) for name in queue.QUEUES]
-        worker = AsyncWorker(
-            queues,
-            slot=slot,
-            on_ready=self._say_ready,
-            name=f"{slot}-{uuid.uuid4().hex[:8]}",
-            connection=queues[0].connection,
-            job_class=queue.Job,
-            queue_class=queue.Queue,
-            serializer="rq.serializers.JSONSerializer",
-        )
+        worker = self._begin(slot)
         worker.work(burst=options["burst"])
         if not options["burst"]:
             _leave_without_threads()
+
+    def _begin(self, slot: str) -> AsyncWorker:
+        """Begin a life. While the database restarts or is full, say what is waited for instead of breaking off."""
+        queues = [django_rq.get_queue(name) for name in queue.QUEUES]
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        while True:
+            try:
+                return AsyncWorker(
+                    queues,
+                    slot=slot,
+                    on_ready=self._say_ready,
+                    name=f"{slot}-{uuid.uuid4().hex[:8]}",
+                    connection=queues[0].connection,
+                    job_class=queue.Job,
+                    queue_class=queue.Queue,
+                    serializer="rq.serializers.JSONSerializer",
+                )
+            except OperationalError as away:
+                alarms.look_at(away)
+                if time.monotonic() > deadline:
+                    raise CommandError(f"The database did not answer for {LONGEST_WAIT_S} s: {away}") from away
+                self.stderr.write(f"Waiting for the database: {str(away).splitlines()[0]}")
+                time.sleep(1)
 
     def _say_ready(self, worker: AsyncWorker) -> None:
         self.stdout.write(f"Worker {worker.slot} is ready (life {worker.life.pk}).")
         self.stdout.flush()
         threading.Thread(target=_preload, name="preload", daemon=True).start()
-
-    def _wait_for_database(self) -> None:
-        """A worker may be started while the database restarts; it says what it waits for instead of breaking off."""
-        deadline = time.monotonic() + LONGEST_WAIT_S
-        while True:
-            try:
-                connection.ensure_connection()
-                return
-            except OperationalError as away:
-                if time.monotonic() > deadline:
-                    raise CommandError(f"The database did not answer for {LONGEST_WAIT_S} s: {away}") from away
-                self.stderr.write(f"Waiting for the database: {str(away).splitlines()[0]}")
-                time.sleep(1)
 
 
 def _leave_without_threads() -> None:
