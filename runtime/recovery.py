@@ -192,6 +192,7 @@ def fail(run: Run, cause: str, detail: str, *, evidence: dict[str, Any]) -> None
     for request in ApprovalRequest.objects.open().filter(subject_id__startswith=run.public_id + ":"):
         requests.void(request.subject_kind, request.subject_id, by=system("reconciler"), reason=detail)
     queueing.callback_due(run.pk)
+    admission.after_end(run)
     live.announce(f"run:{run.public_id}", "runs")
 
 
