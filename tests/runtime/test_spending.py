@@ -335,6 +335,7 @@ def test_a_fork_is_a_run_of_the_day_and_has_a_deadline_of_its_own():
     first = work(start(release))
 
     again, _ = forks.fork(first.pk, by=harness.STARTER, reason="Once more.")
+    work(again)
     with pytest.raises(problems.TooMany):
         forks.fork(first.pk, by=harness.STARTER, reason="And again.", idempotency_key="two")
 
