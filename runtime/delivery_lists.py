@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import QueryDict
@@ -73,7 +74,7 @@ def matching(actor: Actor, query: QueryDict) -> QuerySet[Delivery]:
         return found
 
 
-def newer_count(found: QuerySet[Delivery], top: str) -> int:
+def newer_count(found: QuerySet[Delivery], top: UUID) -> int:
     """How many came after the first row that a page shows, counting no further than that there are many."""
     return found.filter(pk__gt=top).order_by()[:MOST_NEW].count()
 
