@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,7 +19,8 @@ from console.actors import system
 from releases import switches
 from releases.models import Release
 from releases.states import Scope, SwitchEffect
-from runtime import attempts, tools
+from runtime import attempts, tools, worker, workers
+from runtime.engine import Engine
 from runtime.models import Breaker, Run
 from runtime.providers import scripted
 from runtime.providers.base import ProviderError
@@ -278,24 +280,38 @@ def test_the_first_call_after_its_time_is_the_probe_and_closes_it():
     assert Breaker.objects.get().state == BreakerState.CLOSED
 
 
-def test_many_runs_of_one_worker_send_one_probe():
-    builders.a_breaker("flaky_write", open_until=now() - timedelta(seconds=1))
-    release = a_release("flaky_write")
+@pytest.mark.parametrize("count", [1, 2])
+def test_runs_of_one_worker_or_of_two_send_one_probe_between_them(count):
+    """The probe is answered only after every other run has ended; none of those may have made the call."""
+    builders.a_breaker("flaky_read", open_until=now() - timedelta(seconds=1))
+    release = a_release("flaky_read")
+    runs = [start(release, f"run {number}") for number in range(16)]
+    lives = [workers.register(f"slot-{number}").pk for number in range(count)]
+
+    def until_the_others_are_done(name: str, context: tools.ToolContext) -> str:
+        seen.append((name, context.idempotency_key))
+        deadline = time.monotonic() + 25
+        while Run.objects.filter(status=RunStatus.SUCCEEDED).count() < 15 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return "found"
+
+    async def work_together() -> None:
+        engines = [Engine(worker.open_pool(4), life) for life in lives]
+        for engine in engines:
+            await engine.pool.open(wait=True)
+        await asyncio.gather(*(engines[place % count].run_turn(run.pk) for place, run in enumerate(runs)))
+        for engine in engines:
+            await engine.settle()
+            await engine.pool.close()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "tests.runtime.test_retries._flaky", lambda name, context: time.sleep(0.3) or _seen(name, context)
-        )
-        runs = [start(release, f"run {number}") for number in range(12)]
-        harness.work_all(runs)
+        patch.setattr("tests.runtime.test_retries._flaky", until_the_others_are_done)
+        asyncio.run(work_together())
 
     refused = sum(run.steps.filter(rule="breaker:tool").count() for run in runs)
-    assert (len(seen), refused) == (1, 11)
-
-
-def _seen(name: str, context: tools.ToolContext) -> str:
-    seen.append((name, context.idempotency_key))
-    return "found"
+    assert (len(seen), refused) == (1, 15)
+    assert Run.objects.filter(status=RunStatus.SUCCEEDED).count() == 16
+    assert Breaker.objects.get().state == BreakerState.CLOSED
 
 
 # Models
