@@ -31,7 +31,7 @@ def run(workload: str, *, keep: bool = False) -> dict[str, Any]:
     """
     wanted = knobs.read(workload)
     meters.require_durable()
-    _require_quiet()
+    require_quiet()
     load = Load(wanted)
     try:
         measured = WORKLOADS[workload](wanted, load)
@@ -41,8 +41,12 @@ def run(workload: str, *, keep: bool = False) -> dict[str, Any]:
     return {"workload": workload, "peer": "steadyhand", "version": _version(), "runs": wanted.runs, **measured}
 
 
-def _require_quiet() -> None:
-    """A worker of somebody else would take the load, and ours would take somebody else's runs."""
+def require_quiet() -> None:
+    """Measure only where nobody works: another worker would take the load, and ours would take somebody else's runs.
+
+    Raises:
+        Refused: there is a worker, or there are runs that wait for one.
+    """
     alive = Worker.objects.filter(ended_at__isnull=True, lease_until__gt=now()).first()
     if alive is not None:
         raise Refused(

@@ -5,7 +5,7 @@
 
 PEERS_PYTHON is a Python with `psycopg[binary,pool] dbos langgraph langgraph-checkpoint-postgres`; the peers' scripts
 are those of ../shared/bench/durable (PEERS_SCRIPTS names another folder). How much is measured: W1_RUNS, W2_RUNS,
-W2_MORE, W3_RUNS, LEASE. Peers and product get databases of their own on the same server. WAL, commits and the servers'
+W2_MORE, W3_RUNS, LEASE; QUIET=0 waits for no quiet machine. Peers and product get databases of their own on the same server. WAL, commits and the servers'
 CPU are counted around a peer's script, after a warm-up that makes its tables; the product counts its own.
 """
 
@@ -32,7 +32,7 @@ W1_RUNS = ground.knob("W1_RUNS", 300)
 W2_RUNS = ground.knob("W2_RUNS", 500)
 W2_MORE = ground.knob("W2_MORE", 2000)
 W3_RUNS = ground.knob("W3_RUNS", 100)
-QUIET_S = 20.0  # a measurement waits at most so long for a quiet machine
+QUIET_S = ground.knob("QUIET", 20)  # a measurement waits at most so long for a quiet machine
 QUIET_RATIO = 0.85
 
 

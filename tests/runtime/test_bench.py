@@ -15,9 +15,9 @@ from django.conf import settings
 from django.core.management import call_command
 
 from console.embedded import files, servers
-from runtime.bench import knobs, loads, meters
+from runtime import workers
+from runtime.bench import knobs, loads, measuring
 from runtime.bench.knobs import Refused
-from runtime.models import Run, Worker
 from runtime.states import RunStatus
 from tests import builders
 
@@ -108,23 +108,19 @@ def test_a_server_that_does_not_wait_for_the_disk_is_refused(capsys):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("there", ["worker", "run"])
-def test_a_database_in_use_is_refused_and_left_as_it_is(capsys, monkeypatch, there):
-    monkeypatch.setattr(meters, "require_durable", lambda: None)
-    if there == "worker":
-        from runtime import workers
+def test_a_database_that_a_worker_uses_is_refused():
+    workers.register("somebody's")
 
-        workers.register("somebody's")
-    else:
-        builders.a_run(RunStatus.QUEUED)
-    before = Run.objects.count(), Worker.objects.count()
+    with pytest.raises(Refused, match=r"somebody's .* DATABASE_URL"):
+        measuring.require_quiet()
 
-    with pytest.raises(SystemExit) as ended:
-        call_command("bench", "W1")
 
-    assert ended.value.code == 2
-    assert "DATABASE_URL" in capsys.readouterr().err
-    assert (Run.objects.count(), Worker.objects.count()) == before
+@pytest.mark.django_db
+def test_a_database_in_which_runs_wait_is_refused():
+    builders.a_run(RunStatus.QUEUED)
+
+    with pytest.raises(Refused, match="1 runs wait for a worker"):
+        measuring.require_quiet()
 
 
 @pytest.mark.parametrize(
