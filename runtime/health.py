@@ -207,7 +207,11 @@ def _figures(now: datetime) -> tuple[int, int, int]:
 
 def _groups(actor: Actor, now: datetime) -> list[Mapping[str, Any]]:
     allowed = actor.agents("health.read")
-    asked: dict[str, Any] = {"now": now, "unfinished": UNFINISHED, "agents": None if allowed is None else sorted(allowed)}
+    asked: dict[str, Any] = {
+        "now": now,
+        "unfinished": UNFINISHED,
+        "agents": None if allowed is None else sorted(allowed),
+    }
     names = ("slug", "agent", "status", "priority", "said", "hold", "has_begun", "is_due", "is_stopped", "count")
     with connection.cursor() as cursor:
         cursor.execute(GROUPS_SQL, asked)
