@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from runtime.chaos import scenes
 
 MANAGE = environment.ROOT / "manage.py"
 LAST_LINES = 15
+AT_WORK_S = 1.5
 
 
 @dataclass
@@ -35,22 +37,30 @@ class Member:
     is_frozen: bool = False
     starts: int = 0
     _said_before: int = 0  # bytes of the log when it was started last
+    _ready_at: float | None = None
 
     @property
     def is_alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    @property
     def is_ready(self) -> bool:
-        """Whether it is at work: killing what only starts would show nothing."""
+        """Whether it said so."""
         if not self.is_alive:
             return False
-        with self.log.open("rb") as said:
-            said.seek(self._said_before)
-            return b"is ready" in said.read()
+        if self._ready_at is None:
+            with self.log.open("rb") as said:
+                said.seek(self._said_before)
+                if b"is ready" in said.read():
+                    self._ready_at = time.monotonic()
+        return self._ready_at is not None
+
+    def is_at_work(self) -> bool:
+        """Whether it has been ready for a while: hurting what only starts would show nothing."""
+        return self.is_ready() and self._ready_at is not None and time.monotonic() - self._ready_at > AT_WORK_S
 
     def start(self, variables: Mapping[str, str]) -> None:
         self.starts += 1
+        self._ready_at = None
         self.is_frozen = False
         with self.log.open("ab") as output:
             self._said_before = output.tell()
@@ -101,8 +111,8 @@ class Crew:
         return self.own.valkey if self.own else None
 
     def at_work(self) -> list[Member]:
-        """The workers that are ready, frozen ones among them."""
-        return [each for each in self.members[:-1] if each.is_ready]
+        """The workers that are in the middle of it, frozen ones among them."""
+        return [each for each in self.members[:-1] if each.is_at_work()]
 
     def scheduler(self) -> Member:
         return self.members[-1]

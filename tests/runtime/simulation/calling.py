@@ -12,7 +12,7 @@ from releases.bundles import ToolManifest
 from releases.policies.switching import Engaged
 from runtime import toolbox
 from runtime.messages import Call
-from runtime.policies import gating
+from runtime.policies import folding, gating
 from runtime.policies.folding import Entry, Finish, Judge, Recover
 from runtime.policies.gating import Ask, Facts, Refuse
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
@@ -24,12 +24,14 @@ from tests.runtime.simulation.turns import (
     Await,
     Away,
     CancelRequested,
+    Interrupted,
     Late,
     Surroundings,
     Turn,
     commit,
     db,
     finish,
+    let_go,
     new_step,
     reload,
     spent,
@@ -75,6 +77,13 @@ def switches(at: Surroundings, *, fresh: bool = False) -> Generator[str, None, l
     if fresh or at.known_switches is None:
         at.known_switches = yield from db(at, at.store.engaged)
     return at.known_switches
+
+
+def broken_off(entry: Entry) -> Finished:
+    """As calling.broken_off."""
+    if agent.RETRY[entry.name] not in ("read", "transactional"):
+        return Finished(entry.id, StepStatus.UNKNOWN)
+    return Finished(entry.id, StepStatus.FAILED, folding.BROKEN_OFF, {"content": "let go of"})
 
 
 def facts(at: Surroundings, turn: Turn, command: Judge, arguments: Arguments | None, known: list[Engaged]) -> Facts:
@@ -196,6 +205,8 @@ def carry_out(at: Surroundings, turn: Turn, manifest: ToolManifest, entry: Entry
             yield from reload(at, turn)
             return
         yield from make_call(at, turn, sent)
+    except Interrupted:
+        return
     except SaidNo:
         finished = Finished(entry.id, StepStatus.FAILED, "tool_error", {"content": "no"})
     except LeaseLost:
@@ -224,6 +235,7 @@ def make_call(at: Surroundings, turn: Turn, sent: Sent) -> Await:
     """The call leaves; what becomes of it on the way is not the worker's to know."""
     at.outside.receive(sent, turn.row.release, turn.row.scopes)
     yield "the call is on its way"
+    let_go(at, turn, on_pause=agent.RETRY[sent.tool] == "read")
     if at.chance.random() < 0.05:
         raise Late
     if at.chance.random() < 0.05:
@@ -249,6 +261,7 @@ def with_its_step(at: Surroundings, turn: Turn, sent: Sent, finished: Finished) 
     if at.chance.random() < 0.1:
         at.in_thread(db(at, work))
         yield "the tool takes long"
+        let_go(at, turn, on_pause=False)
         raise Late
     yield from db(at, work)
     if not at.mechanisms.effect_with_step:

@@ -13,18 +13,22 @@ from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Stage, Wait
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from tests.runtime.simulation import agent, calling
-from tests.runtime.simulation.rows import Finished, Write
+from tests.runtime.simulation.rows import Write
 from tests.runtime.simulation.store import LeaseLost
 from tests.runtime.simulation.turns import (
     Await,
     Away,
+    Interrupted,
     Surroundings,
     Turn,
     claim,
     commit,
+    db,
     finish,
     flush,
+    let_go,
     new_step,
+    reload,
     spent,
 )
 
@@ -66,6 +70,8 @@ def advance(at: Surroundings, turn: Turn) -> Await:
     while True:
         if turn.cancel_requested:
             yield from cancel(at, turn)
+            return
+        if turn.pause_requested and (yield from pause(at, turn)):
             return
         if at.is_draining:
             yield from commit(at, turn, Write(status=RunStatus.QUEUED, events=["run.yielded"]))
@@ -126,6 +132,12 @@ def call_model(at: Surroundings, turn: Turn, command: CallModel) -> Generator[st
     if turn.must_flush:
         yield from flush(at, turn)
     yield "the model thinks"
+    try:
+        let_go(at, turn, on_pause=True)
+    except Interrupted:  # the call that was broken off is a step, and is made again
+        step = new_step(at, StepKind.MODEL, "m", StepStatus.FAILED, error=folding.BROKEN_OFF, tokens=10)
+        turn.hold(Write(steps=[step]), must_flush=True)
+        return False
     if turn.held and at.chance.random() < 0.5:  # as Engine._show
         yield from flush(at, turn)
     if at.chance.random() < 0.1:
@@ -151,7 +163,17 @@ def call_model(at: Surroundings, turn: Turn, command: CallModel) -> Generator[st
     return False
 
 
+def pause(at: Surroundings, turn: Turn) -> Generator[str, None, bool]:
+    if not (yield from db(at, lambda: at.store.follow_pause(turn.lease, turn.held, at.life))):
+        turn.pause_requested = False
+        return False
+    turn.take()
+    return True
+
+
 def cancel(at: Surroundings, turn: Turn) -> Await:
     if turn.state.stage == Stage.STARTED and turn.state.entry is not None and at.mechanisms.open_calls_marked:
-        yield from commit(at, turn, Write(finished=[Finished(turn.state.entry.id, StepStatus.UNKNOWN)]))
+        yield from reload(at, turn)
+        if turn.state.stage == Stage.STARTED:
+            yield from commit(at, turn, Write(finished=[calling.broken_off(turn.state.entry)]))
     yield from finish(at, turn, Finish(RunStatus.CANCELLED, "cancelled"))

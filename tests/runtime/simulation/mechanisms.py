@@ -13,7 +13,7 @@ class Mechanisms:
     fence_raised: bool = True  # each claim raises the fence
     seq_in_write: bool = True  # the statement that writes takes its numbers from the row
     switch_in_write: bool = True  # the statement that commits an intent asks the kill switches
-    cancel_in_write: bool = True  # the same statement asks whether the run was cancelled
+    requests_in_write: bool = True  # the same statement asks whether the run was cancelled or paused
     intent_first: bool = True  # an intent is committed before its call is made
     unsafe_parks: bool = True  # a call that may have happened is put to a person, not made again
     same_key: bool = True  # a repeated call carries the key of the first attempt

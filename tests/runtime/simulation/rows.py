@@ -42,6 +42,7 @@ class RunRow:
     life: int | None = None
     wake_at: float | None = None
     cancel_requested: bool = False
+    pause_requested: bool = False
     queued_at: float = 0.0
     started: bool = False
     turn_started_at: float = 0.0

@@ -17,7 +17,7 @@ from releases.policies.switching import Engaged
 from releases.states import Scope, SwitchEffect
 from runtime import toolbox
 from runtime.policies.folding import Entry
-from runtime.states import FINAL, RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.states import FINAL, PARKED, RunStatus, StepKind, StepStatus, StepVerdict
 from tests.runtime.simulation import agent
 from tests.runtime.simulation.mechanisms import Mechanisms
 from tests.runtime.simulation.rows import (
@@ -55,6 +55,7 @@ class SwitchedOff(Exception):
 class Written:
     seq: int
     cancel_requested: bool
+    pause_requested: bool
 
 
 @dataclass
@@ -97,6 +98,45 @@ class Store:
         self._move(run, RunStatus.CANCELLED)
         self._event(run, "run.finished")
 
+    # --- runtime.interventions
+
+    def pause(self, run: RunRow) -> None:
+        if run.status in (*FINAL, RunStatus.PAUSED) or run.cancel_requested or run.pause_requested:
+            return
+        run.pause_requested = True
+        if run.status == RunStatus.RUNNING:
+            self.witness.pause_requested(run)
+            self._event(run, "run.pause_requested")
+            return
+        self._leave_waiting(run)
+        run.waiting_since = self.clock()
+        self._move(run, RunStatus.PAUSED)
+        self._event(run, "run.paused")
+
+    def resume(self, run: RunRow) -> None:
+        if run.status in FINAL or not run.pause_requested:
+            return
+        run.pause_requested = False
+        self.witness.resumed(run)
+        if run.status == RunStatus.PAUSED:
+            self._leave_waiting(run)
+            asked = any(row.is_open and row.entry.kind == StepKind.APPROVAL for row in run.steps)
+            if asked:
+                run.waiting_since = self.clock()
+                self._move(run, RunStatus.WAITING)
+            else:
+                self._requeue_one(run)
+        self._event(run, "run.pause_ended")
+
+    def follow_pause(self, lease: Lease, held: list[Write], by: int) -> bool:
+        run = self.runs[lease.run]
+        if run.fence != lease.fence or run.status != RunStatus.RUNNING:
+            raise LeaseLost
+        if not run.pause_requested:
+            return False
+        self.write(lease, [*held, Write(status=RunStatus.PAUSED, events=["run.paused"])], by)
+        return True
+
     # --- runtime.turns
 
     def claim(self, run_id: int, life_id: int) -> RunRow | None:
@@ -129,7 +169,7 @@ class Store:
             raise SwitchedOff
         if self.mechanisms.fence_in_write and (run.fence != lease.fence or run.status != RunStatus.RUNNING):
             raise LeaseLost
-        if last.guard and run.cancel_requested and self.mechanisms.cancel_in_write:
+        if last.guard and (run.cancel_requested or run.pause_requested) and self.mechanisms.requests_in_write:
             raise LeaseLost
         self.witness.wrote(run, lease, by)
         if last.guard:
@@ -150,9 +190,9 @@ class Store:
             self._end_stretch(run)
             run.wake_at = last.wake_at
             run.queued_at = self.clock()
-            run.waiting_since = self.clock() if last.status == RunStatus.WAITING else None
+            run.waiting_since = self.clock() if last.status in PARKED else None
             self._move(run, last.status)
-        return Written(run.seq, run.cancel_requested)
+        return Written(run.seq, run.cancel_requested, run.pause_requested)
 
     def write_with_effect(self, lease: Lease, step_id: str, effect: Callable[[], None], write: Write, by: int) -> None:
         """As calling._with_its_step: the effect, the fence, the open step and the result in one transaction."""
@@ -168,7 +208,8 @@ class Store:
 
     def park(self, lease: Lease, held: list[Write], write: Write, card: ApprovalRow, by: int) -> None:
         """As calls._park: question, open step and waiting status in one transaction."""
-        write.status, write.events = RunStatus.WAITING, ["approval.requested", "run.waiting"]
+        write.status = RunStatus.PAUSED if self.runs[lease.run].pause_requested else RunStatus.WAITING
+        write.events = ["approval.requested", f"run.{write.status}"]
         self.write(lease, [*held, write], by)
         card.due_at = self.clock() + APPROVAL_S
         self.approvals[card.id] = card
@@ -197,11 +238,10 @@ class Store:
             digest = toolbox.digest(approval.tool, arguments, agent.DIGESTS[run.release])
             output = {"arguments": dict(arguments), "digest": digest} if approved else {"content": "rejected"}
             self._close(run, approval.step, StepStatus.DONE if approved else StepStatus.REFUSED, said, output)
-        self._leave_waiting(run)
-        run.queued_at = self.clock()
-        self._move(run, RunStatus.QUEUED)
+        if run.status != RunStatus.PAUSED:
+            self._leave_waiting(run)
+            self._requeue_one(run)
         self._event(run, "approval.decided")
-        self.queue.append(run.id)
 
     def expire_due(self) -> int:
         """As requests.expire_due."""
@@ -311,6 +351,11 @@ class Store:
                 self.queue.append(run.id)
 
     # --- parts of the above
+
+    def _requeue_one(self, run: RunRow) -> None:
+        run.queued_at = self.clock()
+        self._move(run, RunStatus.QUEUED)
+        self.queue.append(run.id)
 
     def _blocking(self, guard: Guard) -> bool:
         """As switches.BLOCKING_SQL."""

@@ -18,7 +18,7 @@ from releases.policies.switching import Engaged
 from runtime.policies import folding
 from runtime.policies.budgeting import Spent
 from runtime.policies.folding import Finish, State
-from runtime.states import StepKind, StepStatus
+from runtime.states import RunStatus, StepKind, StepStatus
 from tests.runtime.simulation import agent
 from tests.runtime.simulation.mechanisms import Mechanisms
 from tests.runtime.simulation.outside import Outside
@@ -35,6 +35,10 @@ class Away(Exception):
 
 class CancelRequested(Exception):
     """As journal.CancelRequested."""
+
+
+class Interrupted(Exception):
+    """As flights.Interrupted: somebody cancelled or paused the run in the middle of a call."""
 
 
 class Late(Exception):
@@ -69,6 +73,7 @@ class Turn:
     bundle: Bundle
     state: State
     cancel_requested: bool
+    pause_requested: bool
     began: float
     seq: int
     held: list[Write] = field(default_factory=list)
@@ -94,6 +99,7 @@ class Turn:
     def settle(self, answer: Written) -> None:
         self.seq = answer.seq
         self.cancel_requested = self.cancel_requested or answer.cancel_requested
+        self.pause_requested = self.pause_requested or answer.pause_requested
 
     def fold(self, write: Write, before: int) -> None:
         entries = [step.entry(before + place) for place, step in enumerate(write.steps, start=1)]
@@ -126,7 +132,8 @@ def claim(at: Surroundings, run_id: int) -> Generator[str, None, Turn | None]:
         return None
     entries = yield from db(at, lambda: at.store.load(run_id))
     state = folding.fold(folding.begin(), entries)
-    return Turn(row, agent.BUNDLES[row.release], state, row.cancel_requested, at.monotonic(), row.seq)
+    bundle = agent.BUNDLES[row.release]
+    return Turn(row, bundle, state, row.cancel_requested, row.pause_requested, at.monotonic(), row.seq)
 
 
 def reload(at: Surroundings, turn: Turn) -> Await:
@@ -147,6 +154,22 @@ def commit(at: Surroundings, turn: Turn, write: Write) -> Await:
     turn.take()
     turn.fold(write, written.seq - write.size)
     turn.settle(written)
+
+
+def let_go(at: Surroundings, turn: Turn, *, on_pause: bool) -> None:
+    """As Engine.look_for_requests and flights.let_go: perhaps the worker hears of it in time.
+
+    Raises:
+        Interrupted: it has.
+    """
+    run = at.store.runs[turn.row.id]
+    mine = run.fence == turn.row.fence and run.status == RunStatus.RUNNING
+    if not mine or at.database_is_away() or at.chance.random() < 0.3:
+        return
+    turn.cancel_requested = turn.cancel_requested or run.cancel_requested
+    turn.pause_requested = turn.pause_requested or run.pause_requested
+    if turn.cancel_requested or (on_pause and turn.pause_requested):
+        raise Interrupted
 
 
 def flush(at: Surroundings, turn: Turn) -> Await:

@@ -6,13 +6,14 @@ It trusts nothing that the core decides. What may happen it knows from `agent`, 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from approvals.states import Verdict
 from releases.policies import switching
 from releases.policies.switching import Engaged
 from runtime.policies.folding import State
-from runtime.states import FINAL, RunStatus, StepKind, StepStatus
+from runtime.states import FINAL, PARKED, RunStatus, StepKind, StepStatus
 from tests.runtime.simulation import agent
 from tests.runtime.simulation.rows import ApprovalRow, Arguments, Guard, Lease, RunRow, StepRow
 
@@ -40,11 +41,16 @@ class Sent:
 
 @dataclass
 class Witness:
+    """`true_time` does not step; the rows are written by the database's clock, which may."""
+
+    true_time: Callable[[], float]
     releases: dict[int, str] = field(default_factory=dict)
     holders: dict[int, tuple[int, int]] = field(default_factory=dict)
     fences: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     since: dict[int, float] = field(default_factory=dict)
     working: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    worked: dict[int, float] = field(default_factory=lambda: defaultdict(float))  # in true time
+    truly_since: dict[int, float] = field(default_factory=dict)
     parked: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     intents: dict[str, StepRow] = field(default_factory=dict)
     calls_started: Counter[int] = field(default_factory=Counter)
@@ -53,7 +59,7 @@ class Witness:
     cards: dict[str, ApprovalRow] = field(default_factory=dict)
     answers: dict[str, tuple[Verdict, Arguments]] = field(default_factory=dict)
     keys_of_call: dict[tuple[int, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    cancelled: set[int] = field(default_factory=set)
+    stopped: set[int] = field(default_factory=set)
     effects: Counter[tuple[int, str]] = field(default_factory=Counter)
     used_keys: dict[str, Arguments] = field(default_factory=dict)
 
@@ -80,8 +86,8 @@ class Witness:
         review = switching.decide_review(engaged, agent=agent.AGENT, tool=guard.tool)
         if stopped or (review and guard.is_write and not guard.is_reviewed):
             raise Broken("stop", f"run {run.id} started {guard.tool} after the commit of a switch")
-        if run.id in self.cancelled:
-            raise Broken("stop", f"run {run.id} started {guard.tool} after it was cancelled")
+        if run.id in self.stopped:
+            raise Broken("stop", f"run {run.id} started {guard.tool} after it was cancelled or paused")
 
     def inserted(self, run: RunRow, row: StepRow) -> None:
         if row.entry.idempotency_key:
@@ -104,19 +110,26 @@ class Witness:
             raise Broken("done", f"step {row.entry.seq} of run {run.id} was finished twice")
 
     def moved(self, run: RunRow, before: RunStatus, now: float) -> None:
-        began = self.since.pop(run.id, now)
+        began, truly = self.since.pop(run.id, now), self.true_time()
         if before == RunStatus.RUNNING:
+            self.worked[run.id] += truly - self.truly_since[run.id]
             self.working[run.id] += max(0.0, now - began)
             self.holders.pop(run.id, None)
-        if before == RunStatus.WAITING:
+        if before in PARKED:
             self.parked[run.id] += max(0.0, now - began)
         if before in FINAL:
             raise Broken("cause", f"run {run.id} went from {before} to {run.status}")
-        if run.status in (RunStatus.RUNNING, RunStatus.WAITING):
-            self.since[run.id] = now
+        if run.status == RunStatus.RUNNING or run.status in PARKED:
+            self.since[run.id], self.truly_since[run.id] = now, truly
 
     def cancel_requested(self, run: RunRow) -> None:
-        self.cancelled.add(run.id)
+        self.stopped.add(run.id)
+
+    def pause_requested(self, run: RunRow) -> None:
+        self.stopped.add(run.id)
+
+    def resumed(self, run: RunRow) -> None:
+        self.stopped.discard(run.id)
 
     def shown(self, card: ApprovalRow) -> None:
         self.cards[card.id] = ApprovalRow(**{**vars(card), "arguments": dict(card.arguments)})
@@ -209,5 +222,6 @@ class Witness:
         ):
             if run.id not in self.since and abs(kept - seen) > 1e-6:
                 raise Broken("waiting", f"run {run.id} has {kept:.3f} s {name}; {seen:.3f} s were seen")
-        if run.cause == "budget:max_seconds" and self.working[run.id] < agent.BUDGETS.max_seconds:
-            raise Broken("waiting", f"run {run.id} ran out of time after {self.working[run.id]:.0f} s of work")
+        worked = max(self.working[run.id], self.worked[run.id])
+        if run.cause == "budget:max_seconds" and worked < agent.BUDGETS.max_seconds:
+            raise Broken("waiting", f"run {run.id} ran out of time after {worked:.0f} s of work")

@@ -42,7 +42,7 @@ class World:
         self.clock_error = 0.0
         self.is_database_away = False
         self.people_answer = chance.random() < 0.8  # in the end; where they do not, deadlines must do
-        self.witness = Witness()
+        self.witness = Witness(lambda: self.now)
         self.store = Store(mechanisms, self.witness, lambda: self.now + self.clock_error)
         self.outside = Outside(self.witness)
         self.processes = [Process(self, f"slot-{number}") for number in range(chance.choice((2, 2, 3)))]
@@ -63,6 +63,8 @@ class World:
             (1, "clock step", self._clock_step),
             (2, "late call", lambda: self.outside.drift(self.chance)),
             (1, "cancel", self._cancel),
+            (2, "pause", self._pause),
+            (2, "resume", self._resume),
             (4, "switch engaged", self._engage),
             (4, "switch lifted", self._lift),
             (6, "decision", self._decide),
@@ -188,6 +190,14 @@ class World:
         if not self.is_database_away:
             self._one_of(list(self.store.runs.values()), self.store.cancel)
 
+    def _pause(self) -> None:
+        if not self.is_database_away:
+            self._one_of(list(self.store.runs.values()), self.store.pause)
+
+    def _resume(self) -> None:
+        if not self.is_database_away:
+            self._one_of([run for run in self.store.runs.values() if run.pause_requested], self.store.resume)
+
     def _engage(self) -> None:
         if not self.is_database_away:
             self.store.engage(*self.chance.choice(SWITCHES))
@@ -232,6 +242,8 @@ class World:
     def _people_finish_it(self) -> None:
         for row in self.store.switches:
             self.store.lift(row)
+        for run in self.store.runs.values():
+            self.store.resume(run)
 
     def _come_to_rest(self, is_settled: Callable[[RunRow], bool]) -> None:
         people_answer = self.people_answer and all(row.is_lifted for row in self.store.switches)
@@ -261,6 +273,8 @@ class World:
 
     def _is_accounted_for(self, run: RunRow) -> bool:
         """Over, or waiting for something that has a name: a person, a switch, a time."""
+        if run.status == RunStatus.PAUSED:
+            return run.pause_requested
         if run.status == RunStatus.WAITING:
             return any(card.run == run.id and card.status in OPEN for card in self.store.approvals.values())
         paused = any(not r.is_lifted and r.engaged.effect == SwitchEffect.PAUSE_RUNS for r in self.store.switches)
