@@ -2,7 +2,6 @@
 
 import console.ids
 import django.utils.timezone
-import runtime.states
 from django.db import migrations, models
 
 
@@ -24,7 +23,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=console.ids.new, editable=False, primary_key=True, serialize=False)),
                 ('kind', models.CharField(max_length=10)),
                 ('name', models.CharField(max_length=200)),
-                ('state', models.CharField(default=runtime.states.BreakerState['CLOSED'], max_length=10)),
+                ('state', models.CharField(default='closed', max_length=10)),
                 ('failures', models.PositiveIntegerField(default=0, help_text='Failed calls that opened it')),
                 ('calls', models.PositiveIntegerField(default=0, help_text='Calls among which these were')),
                 ('openings', models.PositiveIntegerField(default=0)),
