@@ -17,7 +17,7 @@ from console.access import Request
 from console.bearer import Token
 from runtime import callbacks, forks, interventions, runs, streams, traces, wire
 from runtime.models import Delivery, Run, Step
-from runtime.states import CallbackEvent, OnBusy, RunKind, RunStatus
+from runtime.states import CallbackEvent, OnBusy, RunKind, RunPriority, RunStatus
 from runtime.waits import Waits
 from runtime.wire import DeliveryOut, RunLine, RunOut, StepOut
 
@@ -53,6 +53,9 @@ class RunIn(envelope.Body):
     callback_url: str = Field("", max_length=fetch.LONGEST_URL, description="Told of the events below")
     callback_events: list[CallbackEvent] = Field([], description="What it is told of; left out: run.finished only")
     budgets: BudgetsIn | None = None
+    priority: RunPriority | None = Field(
+        None, description="Its place in the queue: interactive (left out), background or evaluation"
+    )
     on_busy: OnBusy = Field(
         OnBusy.REJECT,
         description="While a run of the thread has not ended: reject this one (409), queue it, or interrupt that one",
@@ -134,6 +137,7 @@ def create_run(
         callback_url=body.callback_url,
         callback_events=body.callback_events,
         budgets=body.budgets.model_dump(exclude_none=True) if body.budgets else None,
+        priority=body.priority,
         on_busy=body.on_busy,
         start_at=body.start_at,
         delay=timedelta(seconds=body.delay_seconds) if body.delay_seconds else None,

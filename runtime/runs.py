@@ -36,8 +36,8 @@ from runtime import (
     queueing,
 )
 from runtime.models import Callback, Run, Thread
-from runtime.policies import budgeting, daily
-from runtime.states import RUN_MOVES, CallbackEvent, Hold, OnBusy, RunKind, RunStatus
+from runtime.policies import budgeting, daily, placing
+from runtime.states import RUN_MOVES, CallbackEvent, Hold, OnBusy, RunKind, RunPriority, RunStatus
 
 LONGEST_INPUT = 50_000
 LONGEST_DELAY = timedelta(days=366)
@@ -58,6 +58,7 @@ def create(
     callback_events: Iterable[str] = (),
     budgets: Mapping[str, Any] | None = None,
     kind: RunKind = RunKind.LIVE,
+    priority: RunPriority | None = None,
     on_busy: OnBusy = OnBusy.REJECT,
     start_at: datetime | None = None,
     delay: timedelta | None = None,
@@ -67,7 +68,8 @@ def create(
     """Accept a piece of work and queue it. Returns the run and whether it is new.
 
     `start_at` or `delay` says when it may start at the earliest. While an earlier run of the thread has not ended,
-    `on_busy` decides: refuse this one, let it wait for its turn, or interrupt the one at work.
+    `on_busy` decides: refuse this one, let it wait for its turn, or interrupt the one at work. Without a `priority`,
+    live runs are interactive and the others wait behind them.
 
     `slots` are limits that it counts against beside those of its release: {key: most at once}.
 
@@ -81,7 +83,7 @@ def create(
         problems.Conflict: the key was used for another request, or the thread has an unfinished run.
         problems.Forbidden: the actor may not interrupt a run of this agent.
         problems.TooMany: the queue is full.
-        problems.Problem: (503) new runs are paused, or no release is active.
+        problems.Problem: (503) no release is active.
     """
     if not by.may("runs.create", agent=agent):
         raise problems.Missing(f"There is no agent {agent[:60]!r}.")
@@ -90,6 +92,7 @@ def create(
     )
     wanted.at(on_busy, start_at, delay)
     wanted.slots = dict(slots or {})
+    wanted.after(priority)
     earlier = first_of(by, idempotency_key, wanted.digest)
     if earlier:
         return earlier, False
@@ -99,7 +102,7 @@ def create(
             if run.held_for == Hold.SLOT:
                 transaction.on_commit(lambda: admission.fill(run.slots), robust=True)
             elif enqueue and not run.held_for:
-                queueing.enqueue_run(run.pk, 0)
+                queueing.enqueue_run(run.pk, 0, run.priority)
             return run, True
     except IntegrityError:
         earlier = first_of(by, idempotency_key, wanted.digest)
@@ -186,6 +189,7 @@ class _Wanted:
         self.callback_events = sorted(set(callback_events)) or [CallbackEvent.FINISHED.value]
         self.budgets = dict(budgets or {})
         self.kind = kind
+        self.priority = placing.priority_of(kind)
         self._check()
         parts = [agent, self.text, self.principal_id, str(thread_id), self.scopes, callback_url, self.budgets, kind]
         if self.callback_events != [CallbackEvent.FINISHED]:
@@ -206,6 +210,12 @@ class _Wanted:
         if on_busy != OnBusy.REJECT or start_at or delay:
             asked = canonical([self.digest, on_busy, str(start_at), str(delay)])
             self.digest = hashlib.sha256(asked.encode()).hexdigest()
+
+    def after(self, priority: RunPriority | None) -> None:
+        """Which queue it waits in; part of the request only where somebody chose it."""
+        if priority is not None:
+            self.priority = priority
+            self.digest = hashlib.sha256(canonical([self.digest, priority]).encode()).hexdigest()
 
     def _check(self) -> None:
         errors = {}
@@ -235,6 +245,7 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
         release=release,
         thread=thread,
         kind=wanted.kind,
+        priority=wanted.priority,
         title=_title(wanted.text),
         input_text=wanted.text,
         tainted=thread.tainted,

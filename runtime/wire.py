@@ -18,7 +18,7 @@ from approvals.models import ApprovalRequest
 from console import envelope, ids
 from runtime import calls, meters, traces
 from runtime.models import Delivery, Run, RunEvent, Step
-from runtime.states import PARKED, DeliveryStatus, RunKind, RunStatus, StepKind, StepStatus
+from runtime.states import PARKED, DeliveryStatus, RunKind, RunPriority, RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
 from runtime.waits import Waits
 
@@ -49,6 +49,7 @@ class RunLine(Schema):
     user_label: str
     thread_id: str
     kind: RunKind
+    priority: RunPriority = Field(description="Which queue it waits in")
     title: str
     status: RunStatus
     is_final: bool
@@ -167,6 +168,7 @@ def line(run: Run, pending: Mapping[UUID, str], shown: Shown, waits: Waits | Non
         "user_label": shown(run.principal_label),
         "thread_id": ids.public("thr", run.thread_id),
         "kind": run.kind,
+        "priority": run.priority,
         "title": shown(run.title),
         "status": run.status,
         "is_final": run.is_final,
