@@ -60,6 +60,16 @@ Retry = Literal["read", "idempotent", "transactional", "unsafe"]
 ArgumentClass = Literal["destination", "amount", "commitment", "target", "label", "content", "free"]
 
 
+class AuthoredRows(Part):
+    """Rows of a tool's output that the user wrote himself: every key of `where` has one of its values there.
+
+    `$SELF` stands for the user's own identifiers.
+    """
+
+    where: dict[str, list[str]] = Field(min_length=1)
+    fields: list[str] = Field(min_length=1, description="Fields of such a row that count as the user's own words")
+
+
 class ToolManifest(Part):
     """What is known of a tool. Whatever is left out counts as the riskiest: egress, untrusted, unsafe to repeat."""
 
@@ -82,6 +92,14 @@ class ToolManifest(Part):
     hands_off: bool = Field(default=False, description="A successful call ends the run as escalated")
     declines: bool = Field(default=False, description="A successful call ends the run as refused")
     moves_money: bool = False
+    minted: list[str] = Field(default=[], description="Fields of the output with ids that the system makes")
+    system: list[str] = Field(
+        default=[], description="Fields that the system fills in: outsiders may cause rows, not write these freely"
+    )
+    authored: list[AuthoredRows] = []
+    harmless: dict[str, list[str]] = Field(
+        default={}, description="Values of an argument that need no source: {permission: [r]}"
+    )
     labelled: bool = Field(default=True, description="False when nobody has reviewed these labels")
     title: str = Field(
         default="", max_length=200, description="Sentence for people: Refund ${amount} for order {order_id}"
@@ -217,6 +235,9 @@ class Bundle(Part):
     retrieval: Retrieval | None = None
     memory_schema_version: int = Field(default=1, ge=1)
     force_human_review: bool = False
+    provenance: Literal["enforce", "log"] = Field(
+        default="enforce", description="What a call on nobody's word does: ask a person, or only be noted in the trace"
+    )
     approval_minutes: int = Field(default=60, gt=0, le=60 * 24 * 14, description="Deadline of approvals without a rule")
     verification: Literal["none", "grounded_figures"] = "none"
     code_revision: str = Field(default="", max_length=80)

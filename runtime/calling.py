@@ -23,7 +23,7 @@ from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
 from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write
 from runtime.messages import Call
-from runtime.policies import folding, gating, looping
+from runtime.policies import folding, gating, looping, provenance
 from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import Entry, Finish, Judge, Recover
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
@@ -168,6 +168,8 @@ def _facts(turn: Turn, command: Judge, prepared: toolbox.Prepared, engaged: tupl
         ),
         approvals=turn.state.approvals,
         reviewed=command.approval is not None,
+        known=turn.known,
+        labels=turn.labels.get(call.name),
     )
 
 
@@ -236,6 +238,7 @@ async def _start(
             "fingerprint": toolbox.fingerprint(call.name, dict(arguments)),
             "likeness": toolbox.likeness(call.name, arguments),
             "reason": verdict.reason,
+            **_origins(turn, verdict),
         },
     )
     write = Write(
@@ -258,6 +261,13 @@ async def _start(
     entry = turn.state.entry
     assert entry is not None
     return await _perform(engine, turn, manifest, executable, entry, outcome)
+
+
+def _origins(turn: Turn, verdict: Allow) -> dict[str, Any]:
+    """Why a tainted run may make the call: kept with the call."""
+    if verdict.origins is None:
+        return {}
+    return {"provenance": provenance.as_json(verdict.origins, turn.known.tainted_by)}
 
 
 def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> Guard:

@@ -22,7 +22,7 @@ from runtime import admission, cards, events, interventions, journal, queueing, 
 from runtime.journal import Finished, NewStep, Write
 from runtime.messages import Call
 from runtime.models import Run, Step, StepPayload
-from runtime.policies import budgeting, gating
+from runtime.policies import budgeting, gating, provenance
 from runtime.policies.folding import Entry
 from runtime.policies.gating import Ask
 from runtime.states import RUN_MOVES, RunStatus, StepKind, StepStatus, StepVerdict
@@ -54,6 +54,7 @@ def park(turn: Turn, call: Call, manifest: ToolManifest, arguments: Mapping[str,
             "rule_version": ask.version,
             "reason": ask.reason,
             "conditions": list(ask.conditions),
+            **({"provenance": provenance.as_json(ask.origins, turn.known.tainted_by)} if ask.origins else {}),
         },
     )
     title = cards.title(manifest, arguments)
@@ -314,7 +315,7 @@ def _wake(run: Run, event: str, data: dict[str, Any]) -> None:
         counted = interventions.parked(run)
         run.status = move(RUN_MOVES, RunStatus(run.status), RunStatus.QUEUED)
         Run.objects.filter(pk=run.pk).update(status=run.status, queued_at=now(), **counted)
-        queueing.enqueue_run(run.pk, run.fence)
+        queueing.enqueue_run(run.pk, run.fence, run.priority)
     events.append(run, event, **data)
     live.announce(f"run:{run.public_id}", "runs")
 

@@ -25,9 +25,10 @@ from runtime.circuits import Circuits
 from runtime.flights import Flight
 from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
-from runtime.policies import folding
+from runtime.policies import folding, recalling
 from runtime.policies.budgeting import Spent
 from runtime.policies.folding import Entry, Finish, State
+from runtime.policies.provenance import Knowledge, Labels
 from runtime.tools import ToolContext
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ SELECT run.id, run.seq, run.fence, run.steps_used, run.thread_id, run.kind, run.
     run.principal_label, run.scopes, run.agent_id, run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS
     cancel_requested, run.cancelled_by_label, run.cancel_reason, run.slots, run.started_by_id, run.callback_url,
     run.created_at, run.pause_requested_at IS NOT NULL AS pause_requested, run.forked_at_step, run.history_before,
-    run.agent_slug, run.agent_name, run.title, run.release_id, release.version, release.digest,
+    run.agent_slug, run.agent_name, run.title, run.tainted, run.release_id, release.version, release.digest,
     release.created_by_id AS authored_by,
     EXISTS (SELECT 1 FROM runtime_run AS earlier
             WHERE earlier.thread_id = run.thread_id
@@ -105,6 +106,8 @@ class Turn:
     turns_before: int
     cancel_requested: bool
     seq: int
+    known: Knowledge
+    labels: Mapping[str, Labels]  # of the release's tools
     is_awaited: bool = False  # a later run of the thread waits for the end of this one
     clock: float = field(default_factory=time.monotonic)
     not_before: float = 0.0  # monotonic time before which the next model attempt makes no sense
@@ -178,6 +181,8 @@ class Turn:
             if started is not None and started.id == str(done.id):
                 entries.append(journal.finished_entry(started, done))
         self.state = folding.fold(self.state, entries)
+        for entry in entries:
+            recalling.recall(self.known, self.labels, entry)
 
     def context(self, idempotency_key: str) -> ToolContext:
         return ToolContext(
@@ -229,7 +234,8 @@ class Claimer:
         self.worker_id = worker_id
         self.asked: dict[UUID, asyncio.Future[Claimed | None]] = {}
         self.claiming: asyncio.Task[None] | None = None
-        self._bundles: dict[UUID, Bundle] = {}  # releases never change, so a bundle read once stays true
+        # Releases never change, so a bundle read once stays true.
+        self._bundles: dict[UUID, tuple[Bundle, Mapping[str, Labels]]] = {}
 
     async def claim(self, run_id: UUID) -> Turn | None:
         """Take the run for this worker and load its journal. None when it is not runnable (any more).
@@ -285,9 +291,12 @@ class Claimer:
 
     async def _turn(self, row: dict[str, Any], entries: list[Entry]) -> Turn:
         past, turns_before = await _history(self.pool, row) if row["has_history"] else ((), 0)
+        bundle, labels = await self._bundle(row["release_id"])
         return Turn(
             row=row,
-            bundle=await self._bundle(row["release_id"]),
+            bundle=bundle,
+            known=_known(row, past, labels, entries),
+            labels=labels,
             budgets=Budgets.model_validate(row["budgets"]),
             state=folding.fold(folding.begin(past), entries),
             history=len(past),
@@ -297,13 +306,15 @@ class Claimer:
             seq=int(row["seq"]),
         )
 
-    async def _bundle(self, release_id: UUID) -> Bundle:
+    async def _bundle(self, release_id: UUID) -> tuple[Bundle, Mapping[str, Labels]]:
         if release_id not in self._bundles:
             async with self.pool.connection() as connection:
                 cursor = await connection.execute(CONTENT_SQL, [release_id])
                 row = await cursor.fetchone()
             assert row is not None
-            self._bundles[release_id] = Bundle.model_validate(row[0])
+            bundle = Bundle.model_validate(row[0])
+            labels = {tool.name: recalling.labels(tool) for tool in bundle.tools}
+            self._bundles[release_id] = bundle, labels
         return self._bundles[release_id]
 
 
@@ -332,10 +343,21 @@ async def reload(pool: AsyncConnectionPool[Any], turn: Turn) -> None:
     past = turn.state.messages[: turn.history]
     journals = await load(pool, [turn.run_id])
     turn.state = folding.fold(folding.begin(past), journals[turn.run_id])
+    turn.known = _known(turn.row, past, turn.labels, journals[turn.run_id])
     async with pool.connection() as connection:
         cursor = await connection.execute("SELECT seq FROM runtime_run WHERE id = %s", [turn.run_id])
         row = await cursor.fetchone()
     turn.seq = int(row[0]) if row else turn.seq
+
+
+def _known(
+    row: Mapping[str, Any], past: Sequence[Message], labels: Mapping[str, Labels], entries: Sequence[Entry]
+) -> Knowledge:
+    """What the run knows of the origin of values. A tainted one counts as tainted from its start: threads may be."""
+    known = recalling.begin(past, own=str(row["principal_id"]), is_tainted=bool(row["tainted"]))
+    for entry in entries:
+        recalling.recall(known, labels, entry)
+    return known
 
 
 async def _history(pool: AsyncConnectionPool[Any], row: Mapping[str, Any]) -> tuple[tuple[Message, ...], int]:

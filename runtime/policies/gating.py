@@ -1,7 +1,8 @@
 """The gate: whether a proposed call may start, in one fixed order. The first refusal wins.
 
 kill switch -> release allow-list -> write tools enabled -> identity -> schema -> secrets -> budgets and loop guard
--> unlabelled or destructive (ask) -> forced review (ask) -> the operator's rules (refuse, ask, allow) -> allow.
+-> unlabelled or destructive (ask) -> provenance (ask) -> forced review (ask) -> the operator's rules (refuse, ask,
+allow) -> allow. No rule of an operator allows what provenance asks about: of several that ask, the strictest does.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from console.actors import EVERY_SCOPE
 from releases.bundles import Budgets, Bundle, Rule, ToolManifest
 from releases.policies import switching
 from releases.policies.switching import Engaged
-from runtime.policies import budgeting, conditions
+from runtime.policies import budgeting, conditions, provenance
 from runtime.policies.budgeting import Exhausted, Spent
 from runtime.policies.looping import Loop
+from runtime.policies.provenance import Knowledge, Labels, Unjustified
 
 RISKS = ("low", "medium", "high")
 
@@ -38,6 +40,8 @@ class Facts:
     repeats: int  # identical calls made before
     approvals: int  # persons asked so far in this run
     reviewed: bool = False  # a person approved exactly this call
+    known: Knowledge | None = None  # what the run knows about the origin of values
+    labels: Labels | None = None  # of the tool
     loop: Loop | None = None  # the same few calls were made again and again before
 
 
@@ -46,6 +50,7 @@ class Allow:
     rule: str = "default"
     reason: str = ""
     is_reviewed: bool = False  # because a person approved it
+    origins: provenance.Verdict | None = None  # once the run is tainted: where the values come from
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Ask:
     due_minutes: int
     four_eyes: bool = False
     conditions: tuple[str, ...] = ()
+    origins: provenance.Verdict | None = None
 
 
 Verdict = Allow | Refuse | Ask
@@ -138,18 +144,31 @@ def _by_rules(facts: Facts, manifest: ToolManifest) -> Verdict:
         return Refuse(f"rule:{refusing.id}", refusing.reason)
     if facts.reviewed:
         return Allow("approved", is_reviewed=True)
-    asking = _strictest(facts, manifest, matching)
+    origins = _origins(facts)
+    asking = _strictest(facts, manifest, matching, origins)
     if asking is None:
         allowing = next((rule for rule in matching if rule.then == "allow"), None)
-        return Allow(f"rule:{allowing.id}", allowing.reason) if allowing else Allow()
+        if allowing:
+            return Allow(f"rule:{allowing.id}", allowing.reason, origins=origins)
+        return Allow(origins=origins)
     if facts.approvals >= facts.budgets.max_approvals:
         return Refuse(
             "budget:max_approvals", f"This run has asked people {facts.approvals} times already.", ends_run=True
         )
-    return asking
+    return replace(asking, origins=origins)
 
 
-def _strictest(facts: Facts, manifest: ToolManifest, matching: list[Rule]) -> Ask | None:
+def _origins(facts: Facts) -> provenance.Verdict | None:
+    """Where the values of a write come from, as soon as an outsider may have had a say in it."""
+    if facts.known is None or facts.labels is None or not facts.known.is_tainted:
+        return None
+    verdict = provenance.decide(facts.known, facts.labels, facts.arguments or {})
+    return None if verdict.rule in ("read", "untainted") else verdict
+
+
+def _strictest(
+    facts: Facts, manifest: ToolManifest, matching: list[Rule], origins: provenance.Verdict | None
+) -> Ask | None:
     """Of all that want a person asked, the one with the highest risk; with four eyes if any of them wants that."""
     minutes = facts.bundle.approval_minutes
     asks = [
@@ -169,6 +188,8 @@ def _strictest(facts: Facts, manifest: ToolManifest, matching: list[Rule]) -> As
         asks.append(Ask("unlabelled", "1", "Nobody has reviewed what this tool can do.", "high", minutes))
     if manifest.effect == "destructive":
         asks.append(Ask("destructive", "1", "This cannot be undone.", "high", minutes))
+    if isinstance(origins, Unjustified) and facts.bundle.provenance == "enforce" and not asks_alone(origins):
+        asks.append(Ask(origins.rule, "1", origins.reason, "high", minutes))
     switch = switching.decide_review(facts.switches, agent=facts.agent, tool=facts.tool)
     if manifest.is_write and (switch or facts.bundle.force_human_review):
         why = f"{switch.title}. {switch.reason}" if switch else "This release sends every write to a person."
@@ -177,6 +198,11 @@ def _strictest(facts: Facts, manifest: ToolManifest, matching: list[Rule]) -> As
         return None
     strictest = max(asks, key=lambda ask: (RISKS.index(ask.risk), ask.four_eyes))
     return replace(strictest, four_eyes=any(ask.four_eyes for ask in asks))
+
+
+def asks_alone(origins: Unjustified) -> bool:
+    """Whether the gate asks about this anyway, tainted or not."""
+    return origins.rule in ("unlabelled", "destructive")
 
 
 def _holds(rule: Rule, facts: Facts) -> bool:

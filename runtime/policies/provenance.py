@@ -104,6 +104,28 @@ class Unjustified:
 
 
 Verdict = Justified | Unjustified
+
+
+def as_json(verdict: Verdict, tainted_by: int | None) -> dict[str, Any]:
+    """What is stored with a step. `tainted_by` is the place of the step whose text an outsider may have written."""
+    return {
+        "rule": verdict.rule,
+        "reason": verdict.reason,
+        "is_justified": isinstance(verdict, Justified),
+        "tainted_by": tainted_by,
+        "evidence": [
+            {
+                "argument": each.argument,
+                "value": each.value[:LONGEST_NAME],
+                "origin": each.source.origin.value,
+                "said": each.source.said[:LONGEST_NAME],
+                "step": each.source.step,
+            }
+            for each in verdict.evidence
+        ],
+    }
+
+
 Key = tuple[Kind, str]
 NOBODY = Source(Origin.NOBODY)
 
@@ -122,7 +144,8 @@ class Knowledge:
     """What one run knows, indexed as it is read: each text once, so that a verdict costs the same at any length."""
 
     own: frozenset[str] = frozenset()  # the user's identifiers, folded
-    tainted_by: int | None = None  # the first call whose output an outsider may have written; -1: before this run
+    is_tainted: bool = False  # an outsider may have written something that the run, its thread or a memory has read
+    tainted_by: int | None = None  # the place of the first call of this run that brought such a text
     _said: dict[Key, Value] = field(default_factory=dict)
     _phrase: str = ""
     _words: set[str] = field(default_factory=set)
@@ -146,11 +169,11 @@ class Knowledge:
 
     def taint(self) -> None:
         """The run, its thread or a memory it was given has been tainted before."""
-        self.tainted_by = -1 if self.tainted_by is None else self.tainted_by
+        self.is_tainted = True
 
     def called(self, arguments: Any) -> None:
         """A call was proposed, whatever became of it: what a tainted run says itself, it cannot be told as news."""
-        if self.tainted_by is not None:
+        if self.is_tainted:
             self._spoiled.update(_norms(arguments))
 
     def read(self, step: int, labels: Labels, arguments: Any, result: Any) -> None:
@@ -169,6 +192,7 @@ class Knowledge:
 
     def taint_by(self, step: int) -> None:
         """An outsider may have written what this call returned, in a result or in an error."""
+        self.is_tainted = True
         self.tainted_by = step if self.tainted_by is None else self.tainted_by
 
     def _read_row(self, row: Mapping[str, Any], step: int, labels: Labels, echo: set[str]) -> None:
@@ -305,7 +329,7 @@ def decide(known: Knowledge, labels: Labels, arguments: Mapping[str, Any]) -> Ve
         return Unjustified("unlabelled", "Nobody has reviewed what this tool can do.")
     if effect == "destructive":
         return Unjustified("destructive", "This cannot be undone.")
-    if known.tainted_by is None:
+    if not known.is_tainted:
         return Justified("untainted", "The run has read nothing that an outsider could have written.")
     return _decide_tainted(known, labels, effect, arguments)
 

@@ -47,6 +47,7 @@ def bundle(tools: list[ToolManifest], instructions: str) -> Bundle:
             "tools": tools,
             "rules": declared.rules(tools),
             "budgets": BUDGETS,
+            "provenance": "log",  # a recording goes on as it was recorded; what would have been asked is in the trace
             "approval_minutes": declared.DAY_MINUTES,
         }
     )
