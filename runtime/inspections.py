@@ -159,7 +159,7 @@ def passages(result: Mapping[str, Any], answer: str, step: str = "") -> list[Pas
 
 def _summary(found: Inspection, run: Run, given: Mapping[str, Any], result: Mapping[str, Any], shown: Shown) -> None:
     step = found.step
-    describe: dict[StepKind, Describe] = {
+    describe: Describe = {
         StepKind.INPUT: _input,
         StepKind.MODEL: partial(_model, run),
         StepKind.TOOL: _tool,

@@ -287,7 +287,8 @@ class Claimer:
     async def _claimable(self, run_ids: Sequence[UUID]) -> list[dict[str, Any]]:
         async with self.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(CLAIM_SQL, {"run_ids": run_ids, "worker": self.worker_id})
-            return await cursor.fetchall()
+            rows: list[dict[str, Any]] = await cursor.fetchall()
+        return rows
 
     async def _turn(self, row: dict[str, Any], entries: list[Entry]) -> Turn:
         past, turns_before = await _history(self.pool, row) if row["has_history"] else ((), 0)
