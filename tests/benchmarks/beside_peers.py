@@ -5,8 +5,9 @@
 
 PEERS_PYTHON is a Python with `psycopg[binary,pool] dbos langgraph langgraph-checkpoint-postgres`; the peers' scripts
 are those of ../shared/bench/durable (PEERS_SCRIPTS names another folder). How much is measured: W1_RUNS, W2_RUNS,
-W2_MORE, W3_RUNS, LEASE; QUIET=0 waits for no quiet machine. Peers and product get databases of their own on the same server. WAL, commits and the servers'
-CPU are counted around a peer's script, after a warm-up that makes its tables; the product counts its own.
+W2_MORE, W3_RUNS, LEASE. QUIET is how many seconds a measurement waits for a quiet machine. Peers and product get
+databases of their own on the same server. WAL, commits and the servers' CPU are counted around a peer's script, after a
+warm-up that makes its tables; the product counts its own.
 """
 
 from __future__ import annotations
