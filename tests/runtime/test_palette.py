@@ -6,6 +6,7 @@ from approvals import palette as approvals_palette
 from console.roles import Role
 from releases import palette as releases_palette
 from runtime import palette
+from runtime.states import RunStatus
 from tests.builders import a_release, a_run, an_actor, an_agent, an_approval
 
 pytestmark = pytest.mark.django_db
@@ -16,7 +17,8 @@ def test_a_run_is_found_by_its_id_and_by_words():
     a_run(title="Something else")
     operator = an_actor(Role.OPERATOR)
 
-    assert [found.url for found in palette.find(operator, run.public_id)] == [run.get_absolute_url()]
+    found = [each for each in palette.find(operator, run.public_id) if each.kind == "Run"]
+    assert [each.url for each in found] == [run.get_absolute_url()]
     assert [found.label for found in palette.find(operator, "KETTLE")] == ["Refund for a broken kettle"]
 
 
@@ -39,3 +41,27 @@ def test_open_approvals_are_found_by_their_sentence():
     found = [each.label for each in approvals_palette.find(an_actor(), "refund")]
 
     assert found == ["Refund $12.00"]
+
+
+def commands(actor, text: str) -> list[tuple[str, str]]:
+    return [
+        (found.label, found.url.partition("?")[2]) for found in palette.find(actor, text) if found.kind == "Command"
+    ]
+
+
+def test_an_id_offers_what_may_be_done_with_the_run():
+    run = a_run(RunStatus.WAITING, title="Refund")
+    ended = a_run(title="Refund")
+
+    assert commands(an_actor(), run.public_id) == [("Pause: Refund", "act=pause"), ("Stop: Refund", "act=stop")]
+    assert commands(an_actor(), ended.public_id) == [("Start again: Refund", "act=again")]
+    assert commands(an_actor(Role.AUDITOR), run.public_id) == []
+
+
+def test_a_verb_before_the_words_offers_only_that():
+    a_run(RunStatus.PAUSED, title="Refund the headphones")
+    a_run(title="Refund the cable")
+
+    assert commands(an_actor(), "resume refund") == [("Resume: Refund the headphones", "act=resume")]
+    assert commands(an_actor(), "cancel refund") == [("Stop: Refund the headphones", "act=stop")]
+    assert commands(an_actor(), "refund") == []
