@@ -70,6 +70,8 @@ def _paths(web: ground.Web, made: many_rows.Made) -> dict[str, str]:
         "payload of a step": f"/runs/{made.long_run.public_id}/steps/{made.step.public_id}/",
         "approvals": "/approvals/",
         "overview": "/overview/",
+        "queue health": "/queue/",
+        "deliveries": "/deliveries/",
     }
 
 
