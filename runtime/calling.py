@@ -267,7 +267,7 @@ def _origins(turn: Turn, verdict: Allow) -> dict[str, Any]:
     """Why a tainted run may make the call: kept with the call."""
     if verdict.origins is None:
         return {}
-    return {"provenance": provenance.as_json(verdict.origins, turn.known.tainted_by)}
+    return {"provenance": provenance.as_json(verdict.origins, turn.known)}
 
 
 def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> Guard:

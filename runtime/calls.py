@@ -54,7 +54,7 @@ def park(turn: Turn, call: Call, manifest: ToolManifest, arguments: Mapping[str,
             "rule_version": ask.version,
             "reason": ask.reason,
             "conditions": list(ask.conditions),
-            **({"provenance": provenance.as_json(ask.origins, turn.known.tainted_by)} if ask.origins else {}),
+            **({"provenance": provenance.as_json(ask.origins, turn.known)} if ask.origins else {}),
         },
     )
     title = cards.title(manifest, arguments)

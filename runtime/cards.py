@@ -13,7 +13,9 @@ from django.utils.timezone import now
 from releases.bundles import ToolManifest
 from runtime import evidence
 from runtime.messages import Message, ToolResult, UserText
+from runtime.policies import provenance
 from runtime.policies.gating import Ask
+from runtime.policies.provenance import Origin
 from runtime.turns import Turn
 
 FIXED = frozenset({"target", "destination"})  # what an approver may not turn into something else
@@ -35,16 +37,24 @@ def for_call(
     return {
         **_common(turn, manifest, arguments, sentence),
         "risk": ask.risk,
-        "fields": [field(turn, manifest, name, value) for name, value in arguments.items()],
+        "fields": [field(turn, manifest, name, value, ask.origins) for name, value in arguments.items()],
         "rule": ask.rule.removeprefix("rule:"),
         "rule_version": ask.version,
-        "why": ask.reason,
+        "why": _why(turn, ask),
         "if_nobody_decides": "If nobody decides in time, the run ends as expired and nothing is done.",
         "reversible": manifest.effect == "write" and not manifest.moves_money,
         "labels": {"approve": "Approve", "reject": "Reject"},
         "four_eyes": ask.four_eyes,
         "due_at": now() + timedelta(minutes=ask.due_minutes),
     }
+
+
+def _why(turn: Turn, ask: Ask) -> str:
+    """Why a person is asked; where an outsider may have had a say, what the run has read of him."""
+    if ask.origins is None or not turn.known.tainted_tool:
+        return ask.reason
+    read = f"It has read what {turn.known.tainted_tool} returned (step {turn.known.tainted_by}), which"
+    return f"{ask.reason} {read} an outsider may have written."
 
 
 def for_settlement(
@@ -73,7 +83,9 @@ def for_settlement(
     }
 
 
-def field(turn: Turn, manifest: ToolManifest, name: str, value: Any) -> dict[str, Any]:
+def field(
+    turn: Turn, manifest: ToolManifest, name: str, value: Any, origins: provenance.Verdict | None = None
+) -> dict[str, Any]:
     """One argument: its value, whether it may be edited, and where the value was first seen."""
     kind = manifest.arguments.get(name, "")
     plain = isinstance(value, str | int | float) and not isinstance(value, bool)
@@ -84,9 +96,19 @@ def field(turn: Turn, manifest: ToolManifest, name: str, value: Any) -> dict[str
         "editable": plain and kind not in FIXED,
         "type": "number" if kind == "amount" or isinstance(value, int | float) else "text",
         "class": kind or "unlabelled",
-        "origin": origin(turn.state.messages, value),
+        "origin": _judged(origins, name) or origin(turn.state.messages, value),
         "note": "",
     }
+
+
+def _judged(origins: provenance.Verdict | None, name: str) -> str:
+    """What the gate found about the argument; of several values, the one that speaks against it."""
+    found = [each for each in origins.evidence if each.argument == name] if origins else []
+    alone = [each for each in found if each.source.origin is Origin.NOBODY]
+    if alone:
+        listed = ", ".join(f"“{each.value[:60]}”" for each in alone)
+        return f"{listed}: {provenance.sentence(alone[0].source)}"
+    return provenance.sentence(found[0].source) if found else ""
 
 
 def origin(told: tuple[Message, ...], value: Any) -> str:

@@ -106,18 +106,40 @@ class Unjustified:
 Verdict = Justified | Unjustified
 
 
-def as_json(verdict: Verdict, tainted_by: int | None) -> dict[str, Any]:
-    """What is stored with a step. `tainted_by` is the place of the step whose text an outsider may have written."""
+SENTENCES = {
+    Origin.USER: "typed by the user",
+    Origin.AUTHORED: "from a record of the user's own",
+    Origin.TRUSTED: "from a result that no outsider can influence",
+    Origin.MINTED: "an id that the system made",
+    Origin.PRECEDENT: "within what has passed before",
+    Origin.DELEGATED: "named by the user as a field of a record",
+    Origin.OWN: "the user's own identifier",
+    Origin.HARMLESS: "needs no source",
+    Origin.NOBODY: "on nobody's word",
+}
+
+
+def sentence(source: Source) -> str:
+    """For people: where a value comes from."""
+    said = f" (“{source.said[:60]}”)" if source.said and source.origin is not Origin.USER else ""
+    where = f", step {source.step}" if source.step is not None else ""
+    return f"{SENTENCES[source.origin]}{said}{where}"
+
+
+def as_json(verdict: Verdict, known: Knowledge) -> dict[str, Any]:
+    """What is stored with a step, with the step whose text an outsider may have written."""
     return {
         "rule": verdict.rule,
         "reason": verdict.reason,
         "is_justified": isinstance(verdict, Justified),
-        "tainted_by": tainted_by,
+        "tainted_by": known.tainted_by,
+        "tainted_tool": known.tainted_tool,
         "evidence": [
             {
                 "argument": each.argument,
                 "value": each.value[:LONGEST_NAME],
                 "origin": each.source.origin.value,
+                "sentence": sentence(each.source),
                 "said": each.source.said[:LONGEST_NAME],
                 "step": each.source.step,
             }
@@ -146,6 +168,7 @@ class Knowledge:
     own: frozenset[str] = frozenset()  # the user's identifiers, folded
     is_tainted: bool = False  # an outsider may have written something that the run, its thread or a memory has read
     tainted_by: int | None = None  # the place of the first call of this run that brought such a text
+    tainted_tool: str = ""  # and its tool
     _said: dict[Key, Value] = field(default_factory=dict)
     _phrase: str = ""
     _words: set[str] = field(default_factory=set)
@@ -176,7 +199,7 @@ class Knowledge:
         if self.is_tainted:
             self._spoiled.update(_norms(arguments))
 
-    def read(self, step: int, labels: Labels, arguments: Any, result: Any) -> None:
+    def read(self, step: int, labels: Labels, arguments: Any, result: Any, *, tool: str = "") -> None:
         """A call was made and its result read. Refusals and errors are not results: they teach nothing."""
         self.called(arguments)
         echo = _norms(arguments) | self._spoiled
@@ -188,12 +211,13 @@ class Knowledge:
         if labels.is_secret:
             self._secrets.update(_hot(values.scalars(result)))
         if not labels.is_trusted:
-            self.taint_by(step)
+            self.taint_by(step, tool)
 
-    def taint_by(self, step: int) -> None:
+    def taint_by(self, step: int, tool: str = "") -> None:
         """An outsider may have written what this call returned, in a result or in an error."""
         self.is_tainted = True
-        self.tainted_by = step if self.tainted_by is None else self.tainted_by
+        if self.tainted_by is None:
+            self.tainted_by, self.tainted_tool = step, tool
 
     def _read_row(self, row: Mapping[str, Any], step: int, labels: Labels, echo: set[str]) -> None:
         for authored in labels.authored:

@@ -58,10 +58,10 @@ def _recall_call(known: Knowledge, of: Labels, entry: Entry) -> None:
     arguments = entry.input.get("arguments")
     if entry.status == StepStatus.DONE:
         result = entry.output.get("result", entry.output.get("content"))
-        known.read(entry.seq, of, arguments, result)
+        known.read(entry.seq, of, arguments, result, tool=entry.name)
         if entry.output.get("tainted"):
-            known.taint_by(entry.seq)
+            known.taint_by(entry.seq, entry.name)
     elif entry.status == StepStatus.FAILED:
         known.called(arguments)
         if not of.is_trusted:
-            known.taint_by(entry.seq)
+            known.taint_by(entry.seq, entry.name)
