@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from django.utils import timezone
 
 from releases import bundles
 from runtime import leases, tools, worker, workers
+from runtime.engine import Engine
 from runtime.models import Run, Worker
 from runtime.states import RunStatus
 from tests import builders
@@ -276,3 +278,21 @@ def test_a_beat_brings_the_runs_that_somebody_wants_to_stop():
     assert workers.beat(life.pk, -1).interrupted == [held.pk]
     Run.objects.filter(pk=other.pk).update(pause_requested_at=timezone.now())
     assert set(workers.beat(life.pk, -1).interrupted) == {held.pk, other.pk}
+
+
+def test_a_process_that_cannot_trust_its_lease_makes_no_call():
+    """Frozen between intent and call: the call stays open, for whoever takes the run over to judge."""
+    next(harness.fresh())
+    run = harness.start(harness.a_scripted_release(harness.saying(harness.calling("spy_send", text="hi"), "Sent.")))
+    life = workers.register("frozen")
+
+    async def go() -> None:
+        async with worker.open_pool(4) as pool:
+            engine = Engine(pool, life.pk, is_trusted=lambda: False)
+            await engine.run_turn(run.pk)
+            await engine.settle()
+
+    asyncio.run(go())
+
+    assert harness.effects == []
+    assert run.steps.get(name="spy_send").status == "started"
