@@ -5,10 +5,11 @@ A run that a worker holds ends before its next call; the others are ended by the
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils.timezone import now
 
 from approvals import requests
@@ -21,6 +22,8 @@ from runtime import admission, events, interventions, queueing
 from runtime.models import Run
 from runtime.policies import budgeting
 from runtime.states import FINAL, RUN_MOVES, RunStatus
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 200  # runs that one sweep ends
 CAUSE = f"budget:{budgeting.DEADLINE}"
@@ -35,7 +38,18 @@ def sweep() -> list[UUID]:
     """End what is past its deadline and held by no worker. Returns the runs that ended."""
     late = Run.objects.filter(deadline_at__lte=now(), finished_at__isnull=True).exclude(status=RunStatus.RUNNING)
     found = list(late.order_by("deadline_at").values_list("pk", flat=True)[:AT_ONCE])
-    return [run_id for run_id in found if end(run_id)]
+    return [run_id for run_id in found if _ended(run_id)]
+
+
+def _ended(run_id: UUID) -> bool:
+    """One run that cannot be ended must not keep the others from ending."""
+    try:
+        return end(run_id)
+    except (OperationalError, InterfaceError):  # the database is away: so it is for the others
+        raise
+    except Exception:
+        log.exception("%s is past its deadline and could not be ended.", ids.public("run", run_id))
+        return False
 
 
 @transaction.atomic

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -108,8 +109,9 @@ def test_a_run_at_work_is_left_to_its_worker():
 
 
 def test_a_worker_ends_a_run_past_its_deadline_before_its_next_call():
+    harness.hooks["spy_read"] = lambda: time.sleep(0.4)
     release = a_scripted_release(
-        lambda request: calling("spy_slow", f"c{len(request.messages)}", seconds=len(request.messages))
+        lambda request: calling("spy_read", f"c{len(request.messages)}", order_id=str(len(request.messages)))
     )
     run = work(start(release, budgets={"deadline_seconds": 1}))
 
@@ -131,3 +133,17 @@ def test_a_final_run_is_never_ended_again():
     assert deadlines.end(run.pk) is False
     with pytest.raises(IllegalMove):
         interventions.pause(run.pk, by=harness.DECIDER, reason="late")
+
+
+def test_a_run_that_cannot_be_ended_does_not_keep_the_others_from_it(caplog):
+    stuck, other = (start(a_scripted_release(saying("ok")), budgets={"deadline_seconds": 60}) for _ in range(2))
+    for run in (stuck, other):
+        pass_deadline(run)
+    no_number_left = 2**31 - 1
+    Run.objects.filter(pk=stuck.pk).update(deadline_at=now() - timedelta(days=1), seq=no_number_left)
+
+    assert deadlines.sweep() == [other.pk]
+
+    assert stuck.public_id in caplog.text
+    stuck.refresh_from_db()
+    assert stuck.status == RunStatus.QUEUED
