@@ -105,7 +105,6 @@ class AsyncWorker(BaseWorker):
         self.stopped_at: float | None = None
         self._stopping = asyncio.Event()
         self._over = threading.Event()
-        self._told: set[UUID] = set()
         sent_at = leases.clock()
         self.life = workers.register(slot, capacity=self.intake.places)
         self.lease = leases.Lease(
@@ -289,13 +288,9 @@ class AsyncWorker(BaseWorker):
             await asyncio.sleep(0.25)
 
     def _heard(self, beat: workers.Beat) -> None:
-        """Tell the engine which of its runs somebody wants to stop; each once."""
-        fresh = set(beat.interrupted) - self._told
-        self._told = set(beat.interrupted)
-        interrupt = getattr(self.engine, "interrupt", None)
-        if interrupt is not None:
-            for run_id in fresh:
-                self.loop.call_soon_threadsafe(interrupt, run_id)
+        """Tell the engine which of its runs are to stop; at each beat, because it may be looking just now."""
+        for run_id in beat.interrupted:
+            self.loop.call_soon_threadsafe(self.engine.interrupt, run_id)
 
     def _lost(self, why: str) -> None:
         log.error("Worker %s has lost its lease: %s. It stops so that a new life can begin.", self.slot, why)
