@@ -242,6 +242,7 @@ def test_a_worker_that_has_lost_its_lease_opens_nothing():
 def test_a_call_after_a_long_silence_does_not_trust_what_it_knew():
     async def story(first: Circuits, second: Circuits) -> Any:
         await call(second, None)
+        await second.settle()
         second._read_at -= 60
         await fail_until_open(first)
         return await ask(second)
