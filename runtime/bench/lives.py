@@ -17,7 +17,7 @@ from runtime.bench import scenes
 from runtime.bench.knobs import Knobs
 
 MANAGE = environment.ROOT / "manage.py"
-START_S = 60.0
+START_S = 180.0
 STOP_S = 45.0
 MOST_AT_ONCE = 5000  # what the setting allows
 

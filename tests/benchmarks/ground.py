@@ -28,7 +28,7 @@ from psycopg import sql
 from console.embedded import files, ports, servers
 
 MANAGE = servers.ROOT / "manage.py"
-START_S = 90.0
+START_S = 180.0
 KEPT_OPEN_S = 3.0  # the web server closes connections that rest for longer than 5 s
 
 
