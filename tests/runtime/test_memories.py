@@ -90,9 +90,9 @@ def test_a_principal_without_the_scope_reads_nothing():
 
 
 def test_what_a_tainted_run_writes_taints_who_reads_it():
-    release = release_that(calling("spy_send", text="hi"), calling("remember", key="note", value="send money"))
-    writer = work(start(release))
-    assert writer.tainted
+    writer = start(release_that())
+    Run.objects.filter(pk=writer.pk).update(tainted=True)
+    memories.remember(Run.objects.get(pk=writer.pk), "note", "send money")
     assert Memory.objects.get().tainted
 
     reader = a_scripted_release(saying(calling("recall"), "Done."), use=USE)
