@@ -115,6 +115,7 @@ end
 if redis.call('EXISTS', worker) == 1 and tonumber(ARGV[2]) > 0 then
     redis.pcall('HINCRBY', worker, 'successful_job_count', ARGV[2])
     redis.pcall('HINCRBYFLOAT', worker, 'total_working_time', ARGV[3])
+    if redis.pcall('SCARD', executions) == 0 then redis.pcall('HSET', worker, 'state', 'idle') end
 end
 if ARGV[1] == '1' then redis.pcall('RPUSH', bell, '1') redis.pcall('EXPIRE', bell, 60) end
 """
