@@ -1,9 +1,9 @@
-"""What the queue may call."""
+"""What the queue may call. Imports that a turn does not need stand where they are used: workers start sooner."""
 
 from __future__ import annotations
 
 from console import ids
-from runtime import deliveries, schedules
+from runtime import schedules
 
 
 async def run_turn(run: str) -> None:
@@ -14,10 +14,14 @@ async def run_turn(run: str) -> None:
 
 
 def deliver_callback(run: str) -> None:
+    from runtime import deliveries
+
     deliveries.deliver(ids.parse("run", run))
 
 
 def sweep_callbacks() -> None:
+    from runtime import deliveries
+
     deliveries.sweep()
 
 
