@@ -71,7 +71,9 @@ FROM run JOIN releases_release AS release ON release.id = run.release_id
 
 GIVE_BACK_SQL = """
 WITH run AS (
-    UPDATE runtime_run SET status = 'queued', worker_id = NULL, queued_at = clock_timestamp(), seq = seq + 1
+    UPDATE runtime_run SET status = 'queued', worker_id = NULL, queued_at = clock_timestamp(), seq = seq + 1,
+        working_ms = working_ms
+            + GREATEST(0, EXTRACT(EPOCH FROM clock_timestamp() - turn_started_at) * 1000)::bigint
     WHERE id = ANY(%(run_ids)s::uuid[]) AND status = 'running' AND worker_id = %(worker)s
     RETURNING id, seq
 )

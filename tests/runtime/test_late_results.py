@@ -1,17 +1,21 @@
-"""A transactional call that its turn has given up on, and that commits all the same."""
+"""What comes after its turn has given up: a call that commits all the same, a claim whose answer was lost."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils.timezone import now
 
 from console import ids
 from releases.bundles import Retries
-from runtime import tools
+from runtime import tools, turns, worker, workers
 from runtime.states import RunStatus
+from tests import builders
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, saying, start, trace, work
 
@@ -49,3 +53,20 @@ def test_a_call_that_commits_after_its_time_out_has_happened_and_is_not_made_aga
     assert [step for step in trace(run) if step[0] == "tool"] == [("tool", "late_pay", "allowed")]
     assert run.steps.get(name="late_pay").status == "done"
     assert "paid" in told
+
+
+def test_a_claimed_run_that_is_given_back_keeps_the_time_it_was_held() -> None:
+    life = workers.register("slot")
+    run = builders.a_run(RunStatus.RUNNING, worker=life, fence=1, turn_started_at=now() - timedelta(seconds=3))
+
+    async def go() -> None:
+        pool = worker.open_pool(1)
+        await pool.open(wait=True)
+        await turns.give_back(pool, life.pk, [run.pk])
+        await pool.close()
+
+    asyncio.run(go())
+
+    run.refresh_from_db()
+    assert (run.status, run.worker, run.events.get().kind) == (RunStatus.QUEUED, None, "run.yielded")
+    assert 3000 <= run.working_ms < 60_000
