@@ -17,10 +17,10 @@ from django.utils.timezone import now
 from console import audit, live, problems
 from console.actors import Actor
 from console.states import move
-from runtime import events, journal, queueing
+from runtime import admission, events, journal, queueing
 from runtime.journal import Lease, LeaseLost, Write
 from runtime.models import Run
-from runtime.states import RUN_MOVES, RunStatus, StepKind, StepStatus
+from runtime.states import RUN_MOVES, Hold, RunStatus, StepKind, StepStatus
 
 LONGEST_REASON = 2000
 TOPIC = "interventions"  # what workers listen to; no page does
@@ -163,6 +163,9 @@ def _locked(run_id: UUID, by: Actor) -> Run:
 
 def _park(run: Run) -> None:
     counted = {**parked(run), "waiting_since": now()}
+    if run.slots:  # somebody else may have its place; it asks for one again
+        counted["held_for"] = run.held_for or Hold.SLOT
+        transaction.on_commit(lambda: admission.fill(run.slots), robust=True)
     run.status = RunStatus(move(RUN_MOVES, RunStatus(run.status), RunStatus.PAUSED))
     Run.objects.filter(pk=run.pk).update(status=run.status, **counted)
 
@@ -175,5 +178,8 @@ def _let_go(run: Run) -> None:
         counted["waiting_since"] = now()
     else:
         counted["queued_at"] = now()
-        queueing.enqueue_run(run.pk, run.fence, run.priority)
+        if run.held_for == Hold.SLOT:
+            transaction.on_commit(lambda: admission.fill(run.slots), robust=True)
+        elif not run.held_for:
+            queueing.enqueue_run(run.pk, run.fence, run.priority)
     Run.objects.filter(pk=run.pk).update(status=run.status, **counted)

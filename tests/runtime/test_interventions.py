@@ -25,6 +25,7 @@ from console.states import IllegalMove
 from releases.models import Release
 from runtime import interventions, runs, traces, worker, workers
 from runtime.engine import Engine
+from runtime.journal import Lease
 from runtime.messages import Reply
 from runtime.models import Run, RunEvent
 from runtime.states import RunStatus, StepStatus
@@ -302,6 +303,20 @@ def test_a_pause_that_is_taken_back_in_time_costs_nothing():
     assert work(run).status == RunStatus.SUCCEEDED
 
 
+def test_the_worker_parks_a_run_only_while_the_pause_is_still_asked_for():
+    run = a_run(RunStatus.RUNNING, fence=1)
+    lease = Lease(run.pk, 1)
+    interventions.pause(run.pk, by=OPERATOR, reason="look")
+    interventions.resume(run.pk, by=OPERATOR)
+
+    assert not interventions.follow_pause(lease, [])
+    assert status_of(run) == RunStatus.RUNNING
+
+    interventions.pause(run.pk, by=OPERATOR, reason="look")
+    assert interventions.follow_pause(lease, [])
+    assert status_of(run) == RunStatus.PAUSED
+
+
 def test_a_paused_run_is_stopped_like_any_other_that_no_worker_holds():
     run = work(start(an_asking_release()))
     interventions.pause(run.pk, by=OPERATOR, reason="look")
@@ -325,6 +340,20 @@ def test_time_in_a_pause_is_parked_time_and_told_apart():
     interventions.resume(run.pk, by=OPERATOR)
     run.refresh_from_db()
     assert (round(run.parked_ms / 1000), round(run.paused_ms / 1000), run.working_ms) == (300, 120, 0)
+
+
+def test_a_paused_run_leaves_its_place_to_others_and_asks_for_one_again():
+    limits = {"agent:desk": 1}
+    first = a_run(RunStatus.QUEUED, slots=limits)
+    second = a_run(RunStatus.QUEUED, slots=limits, held_for="slot")
+
+    interventions.pause(first.pk, by=OPERATOR, reason="look")
+    second.refresh_from_db()
+    assert second.held_for == ""
+
+    interventions.resume(first.pk, by=OPERATOR)
+    first.refresh_from_db()
+    assert (first.status, first.held_for) == (RunStatus.QUEUED, "slot")
 
 
 # Two at once
