@@ -189,6 +189,7 @@ def test_a_paused_run_keeps_its_question_and_goes_on_only_when_resumed():
     interventions.pause(run.pk, by=OPERATOR, reason="call the customer first")
 
     requests.decide(ApprovalRequest.objects.get().pk, Verdict.APPROVE, by=OPERATOR, reason="")
+    assert status_of(run) == RunStatus.PAUSED
     run = work(run)
 
     assert (run.status, harness.paid()) == (RunStatus.PAUSED, [])
