@@ -486,8 +486,8 @@ def test_many_listeners_share_a_few_database_connections(settings):
     async def main():
         before = await apart(others)
         async with contextlib.AsyncExitStack() as stack:
-            listeners = [await stack.enter_async_context(Listener(program, run)) for _ in range(30)]
-            reading = [asyncio.ensure_future(listener.next(within=30)) for listener in listeners]
+            listeners = [await stack.enter_async_context(Listener(program, run)) for _ in range(12)]
+            reading = [asyncio.ensure_future(listener.next(within=60)) for listener in listeners]
             await asyncio.sleep(1)
             during = await apart(others)
             await apart(a_step, run)
