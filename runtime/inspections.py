@@ -159,7 +159,7 @@ def passages(result: Mapping[str, Any], answer: str, step: str = "") -> list[Pas
 
 def _summary(found: Inspection, run: Run, given: Mapping[str, Any], result: Mapping[str, Any], shown: Shown) -> None:
     step = found.step
-    describe: Describe = {
+    describe: dict[StepKind, Describe] = {
         StepKind.INPUT: _input,
         StepKind.MODEL: partial(_model, run),
         StepKind.TOOL: _tool,
@@ -167,8 +167,8 @@ def _summary(found: Inspection, run: Run, given: Mapping[str, Any], result: Mapp
         StepKind.GUARDRAIL: _guardrail,
         StepKind.APPROVAL: _approval,
         StepKind.ANSWER: _answer,
-    }[StepKind(step.kind)]
-    describe(found, given, result)
+    }
+    describe[StepKind(step.kind)](found, given, result)
     if step.kind in (StepKind.TOOL, StepKind.RETRIEVAL) and labels.is_broken_off(step, run.status):
         again = "It is made again when the run is resumed." if not run.is_final else "Its result was not waited for."
         found.sentence = f"{step.name} was broken off. {again}"

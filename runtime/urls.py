@@ -1,7 +1,17 @@
 from django.urls import path, register_converter
 
 from console import ids
-from runtime import breaker_views, budget_views, control_views, delivery_views, health_views, schedule_views, start_views, thread_views, views
+from runtime import (
+    breaker_views,
+    budget_views,
+    control_views,
+    delivery_views,
+    health_views,
+    schedule_views,
+    start_views,
+    thread_views,
+    views,
+)
 
 register_converter(ids.converter("run"), "run")
 register_converter(ids.converter("stp"), "stp")

@@ -161,7 +161,11 @@ BODIES = {
     "/runs": {"agent": "shop-support", "input": "Hello", "user_id": "cust-1"},
     "/memories/erase": {"user_id": "cust-1", "reason": "A test."},
     "/schedules": {
-        "agent": "shop-support", "name": "Daily", "input": "Hello", "user_id": "cust-1", "expression": "every day",
+        "agent": "shop-support",
+        "name": "Daily",
+        "input": "Hello",
+        "user_id": "cust-1",
+        "expression": "every day",
     },
     "/schedules/{schedule}/enable": {},
     "/schedules/{schedule}/disable": {"reason": "A test."},

@@ -214,8 +214,8 @@ def opened(step, part="summary", shown=whole):
 def test_a_model_step_says_what_was_proposed_and_what_it_cost():
     model = {"provider": "scripted", "name": "scripted-1", "parameters": {"temperature": 0}}
     step = a_step(
-        a_run(release=a_release(model=model)), StepKind.MODEL, "scripted-1", input_tokens=9_611, cached_tokens=4_000, output_tokens=702,
-        cost_usd=Decimal("0.042"), cost_basis="estimated",
+        a_run(release=a_release(model=model)), StepKind.MODEL, "scripted-1", input_tokens=9_611,
+        cached_tokens=4_000, output_tokens=702, cost_usd=Decimal("0.042"), cost_basis="estimated",
         input={"provider": "scripted", "model": "scripted-1"},
         output={"text": "", "calls": [{"id": "1", "name": "issue_refund", "arguments": {"amount": "129.00"}}]},
     )  # fmt: skip
