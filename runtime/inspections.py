@@ -234,7 +234,7 @@ def _parameters(spec: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     step = found.step
-    said = str(result.get("error") or result.get("content") or "")
+    said = str(result.get("error") or folding.told(result))
     found.sentence = {
         StepStatus.STARTED: f"{step.name} is running.",
         StepStatus.DONE: f"{step.name} returned a result.",

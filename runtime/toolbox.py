@@ -104,7 +104,9 @@ def digest(tool: str, arguments: Mapping[str, Any], release_digest: str) -> str:
 
 
 def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, Any]:
-    """The payload of a finished call: the JSON result, the text for the model, and how it ends the run, if it does.
+    """The payload of a finished call: the JSON result, and how it ends the run, if it does.
+
+    The text for the model is made from it when it is read (`folding.told`): it is kept once.
 
     `reason` is what the agent gave for handing off or declining. `tainted` is in it when the tool itself says that
     nobody vouches for this result.
@@ -118,7 +120,6 @@ def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, An
     if len(whole) > manifest.output_cap_bytes:
         content = whole[: manifest.output_cap_bytes].decode("utf-8", "ignore") + " … (cut)"
         kept = {"cut": {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}, "result": content}
-    kept["content"] = content
     if said_tainted:
         kept["tainted"] = True
     if manifest.hands_off:

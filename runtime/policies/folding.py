@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from releases.bundles import canonical
 from runtime.messages import Call, Message, ModelReply, ToolResult, UserText
 from runtime.policies import looping, retrying
 from runtime.policies.retrying import Fallback, Policy, RetryIn
@@ -313,12 +314,20 @@ def _tool(state: State, entry: Entry, again: bool) -> State:
     return _answered(state, entry, is_error=entry.status != StepStatus.DONE)
 
 
+def told(output: Mapping[str, Any]) -> str:
+    """What the model reads of a call: a text written for it, else the result, a text as it is and JSON in one form."""
+    if "content" in output or "result" not in output:
+        return str(output.get("content", output.get("reason", "")))
+    result = output["result"]
+    return result if isinstance(result, str) else canonical(result)
+
+
 def _answered(state: State, entry: Entry, *, is_error: bool) -> State:
     """The first pending call has its answer; the model will read `content`."""
     result = ToolResult(
         entry.call_id,
         state.pending[0].name if state.pending else entry.name,
-        str(entry.output.get("content", entry.output.get("reason", ""))),
+        told(entry.output),
         is_error,
     )
     return state.but(

@@ -197,14 +197,13 @@ def test_a_full_queue_turns_new_runs_away_and_loses_none(agent, settings):
     assert Run.objects.count() == 2
 
 
-def test_paused_runs_answer_503_with_the_switch_and_when_to_try_again(agent):
+def test_while_new_runs_are_paused_a_request_is_accepted_and_waits_for_the_switch(agent):
     a_switch(SwitchEffect.PAUSE_RUNS, Scope.EVERYTHING, "")
 
     answer = Program().post("/runs", REQUEST)
 
-    assert answer.status_code == 503
-    assert "paused" in answer.json()["detail"]
-    assert answer["Retry-After"]
+    assert answer.status_code == 202
+    assert Program().get(f"/runs/{answer.json()['run_id']}").json()["wait_reason"] == "switch"
 
 
 def test_a_callback_is_remembered_with_the_run(agent):

@@ -97,7 +97,7 @@ def test_fifty_megabytes_are_cut_with_their_digest():
 
     output = run.steps.get(kind="tool").payload.output
     assert run.status == RunStatus.SUCCEEDED
-    assert len(output["content"]) < 10_100
+    assert len(output["result"]) < 10_100
     assert output["cut"]["bytes"] == HUGE and len(output["cut"]["sha256"]) == 64
 
 

@@ -26,39 +26,39 @@ inbox: list[dict[str, Any]] = []
 
 
 @tools.tool(effect="read", output_trust="untrusted", minted=["id"], arguments={"query": "free"})
-def spy_inbox(ctx: tools.ToolContext, query: str = "") -> list[dict[str, Any]]:
+def spy_mailbox(ctx: tools.ToolContext, query: str = "") -> list[dict[str, Any]]:
     """Mails that anybody may have sent."""
     return inbox
 
 
 @tools.tool(effect="read", output_trust="trusted", arguments={"person": "free"})
-def spy_directory(ctx: tools.ToolContext, person: str) -> dict[str, str]:
+def spy_staff(ctx: tools.ToolContext, person: str) -> dict[str, str]:
     """The staff, kept by ourselves; it repeats what it was asked."""
     return {"asked": person, "address": "desk@shop.example"}
 
 
 @tools.tool(effect="egress", retry="unsafe", output_trust="trusted", arguments={"to": "destination", "text": "content"})
-def spy_mail(ctx: tools.ToolContext, to: str, text: str) -> str:
+def spy_letter(ctx: tools.ToolContext, to: str, text: str) -> str:
     """Send a mail."""
-    effects.append(("spy_mail", {"to": to, "text": text}))
+    effects.append(("spy_letter", {"to": to, "text": text}))
     return f"sent to {to}"
 
 
 @tools.tool(effect="destructive", retry="unsafe", output_trust="trusted", arguments={"id": "target"})
-def spy_delete(ctx: tools.ToolContext, id: str) -> str:
+def spy_discard(ctx: tools.ToolContext, id: str) -> str:
     """Delete a mail."""
-    effects.append(("spy_delete", {"id": id}))
+    effects.append(("spy_discard", {"id": id}))
     return "deleted"
 
 
 @tools.tool(effect="read", labelled=False)
-def spy_unlabelled(ctx: tools.ToolContext) -> str:
+def spy_unreviewed(ctx: tools.ToolContext) -> str:
     """Nobody has looked at this one; it calls itself a read."""
-    effects.append(("spy_unlabelled", {}))
+    effects.append(("spy_unreviewed", {}))
     return "done"
 
 
-USE = ("spy_inbox", "spy_directory", "spy_mail", "spy_delete", "spy_unlabelled")
+USE = ("spy_mailbox", "spy_staff", "spy_letter", "spy_discard", "spy_unreviewed")
 
 
 @pytest.fixture(autouse=True)
@@ -72,32 +72,34 @@ def a_run_of(*replies: Any, text: str = ASKED, **content: Any) -> Run:
 
 
 def mailed() -> list[str]:
-    return [seen["to"] for name, seen in effects if name == "spy_mail"]
+    return [seen["to"] for name, seen in effects if name == "spy_letter"]
 
 
 def test_a_planted_address_is_asked_about_and_the_card_says_whose_text_it_is():
-    run = a_run_of(calling("spy_inbox"), calling("spy_mail", to=EVE, text="hello"))
+    run = a_run_of(calling("spy_mailbox"), calling("spy_letter", to=EVE, text="hello"))
 
     assert (run.status, mailed()) == (RunStatus.WAITING, [])
     request = ApprovalRequest.objects.get()
     to = next(field for field in request.fields if field["name"] == "to")
     assert "on nobody's word" in to["origin"]
-    assert "read what spy_inbox returned" in request.why
+    assert "read what spy_mailbox returned" in request.why
     judged = run.steps.get(rule="provenance").payload.output["provenance"]
-    assert judged["tainted_tool"] == "spy_inbox"
+    assert judged["tainted_tool"] == "spy_mailbox"
     assert [(one["argument"], one["origin"]) for one in judged["evidence"]] == [("to", "nobody")]
 
 
 def test_what_the_user_asked_for_is_done_after_reading_the_same_mail():
-    run = a_run_of(calling("spy_inbox"), calling("spy_mail", to="John.Doe@shop.example", text="A-1042 is on its way"))
+    run = a_run_of(
+        calling("spy_mailbox"), calling("spy_letter", to="John.Doe@shop.example", text="A-1042 is on its way")
+    )
 
     assert (run.status, mailed()) == (RunStatus.SUCCEEDED, ["John.Doe@shop.example"])
-    kept = run.steps.get(name="spy_mail").payload.input["provenance"]
+    kept = run.steps.get(name="spy_letter").payload.input["provenance"]
     assert kept["evidence"][0]["sentence"] == "typed by the user"
 
 
 def test_before_anything_foreign_was_read_nobody_is_asked():
-    run = a_run_of(calling("spy_mail", to="desk@shop.example", text="hello"))
+    run = a_run_of(calling("spy_letter", to="desk@shop.example", text="hello"))
 
     assert (run.status, mailed()) == (RunStatus.SUCCEEDED, ["desk@shop.example"])
 
@@ -107,20 +109,20 @@ def test_before_anything_foreign_was_read_nobody_is_asked():
     ["doe@shop.example", "john.doe@shop.example.evil.example", "j\u043ehn.doe@shop.example", "john.doe@evil.example"],
 )
 def test_a_near_miss_of_the_users_address_is_another_address(near):
-    assert a_run_of(calling("spy_inbox"), calling("spy_mail", to=near, text="hello")).status == RunStatus.WAITING
+    assert a_run_of(calling("spy_mailbox"), calling("spy_letter", to=near, text="hello")).status == RunStatus.WAITING
 
 
 def test_a_new_link_to_a_named_person_is_asked_about():
     text = "A-1042: see https://evil.example/login"
 
-    run = a_run_of(calling("spy_inbox"), calling("spy_mail", to="john.doe@shop.example", text=text))
+    run = a_run_of(calling("spy_mailbox"), calling("spy_letter", to="john.doe@shop.example", text=text))
 
     assert (run.status, mailed()) == (RunStatus.WAITING, [])
 
 
 def test_an_echo_of_a_trusted_tool_makes_no_address_trusted():
     run = a_run_of(
-        calling("spy_inbox"), calling("spy_directory", person=EVE), calling("spy_mail", to=EVE, text="hello")
+        calling("spy_mailbox"), calling("spy_staff", person=EVE), calling("spy_letter", to=EVE, text="hello")
     )
 
     assert (run.status, mailed()) == (RunStatus.WAITING, [])
@@ -128,9 +130,9 @@ def test_an_echo_of_a_trusted_tool_makes_no_address_trusted():
 
 def test_what_a_trusted_tool_says_by_itself_may_be_used():
     run = a_run_of(
-        calling("spy_inbox"),
-        calling("spy_directory", person="the desk"),
-        calling("spy_mail", to="desk@shop.example", text="Order A-1042 is on its way."),
+        calling("spy_mailbox"),
+        calling("spy_staff", person="the desk"),
+        calling("spy_letter", to="desk@shop.example", text="Order A-1042 is on its way."),
     )
 
     assert (run.status, mailed()) == (RunStatus.SUCCEEDED, ["desk@shop.example"])
@@ -138,9 +140,9 @@ def test_what_a_trusted_tool_says_by_itself_may_be_used():
 
 def test_a_rejected_address_is_asked_about_again_and_taint_outlives_pause_and_worker():
     run = a_run_of(
-        calling("spy_inbox"),
-        calling("spy_mail", "c1", to=EVE, text="one"),
-        calling("spy_mail", "c2", to=EVE, text="two"),
+        calling("spy_mailbox"),
+        calling("spy_letter", "c1", to=EVE, text="one"),
+        calling("spy_letter", "c2", to=EVE, text="two"),
     )
     requests.decide(ApprovalRequest.objects.get().pk, Verdict.REJECT, by=DECIDER, reason=f"Who is {EVE}?")
 
@@ -152,9 +154,11 @@ def test_a_rejected_address_is_asked_about_again_and_taint_outlives_pause_and_wo
 
 
 def test_taint_sticks_to_the_thread():
-    release = a_scripted_release(saying(calling("spy_inbox"), "Read."), use=USE)
+    release = a_scripted_release(saying(calling("spy_mailbox"), "Read."), use=USE)
     first = work(start(release, "What is new?"))
-    again = a_scripted_release(saying(calling("spy_mail", to=EVE, text="hello"), "Done."), use=USE, agent=release.agent)
+    again = a_scripted_release(
+        saying(calling("spy_letter", to=EVE, text="hello"), "Done."), use=USE, agent=release.agent
+    )
 
     second = work(start(again, "Thank you.", thread_id=first.thread_id))
 
@@ -163,27 +167,27 @@ def test_taint_sticks_to_the_thread():
 
 
 def test_mentioning_a_number_does_not_ask_to_delete_what_has_it():
-    run = a_run_of(calling("spy_inbox"), calling("spy_delete", id="13"), text="What came on June 13?")
+    run = a_run_of(calling("spy_mailbox"), calling("spy_discard", id="13"), text="What came on June 13?")
 
     assert (run.status, effects) == (RunStatus.WAITING, [])
 
 
 def test_a_tool_that_nobody_has_labelled_is_asked_about_whatever_it_calls_itself():
-    run = a_run_of(calling("spy_unlabelled"))
+    run = a_run_of(calling("spy_unreviewed"))
 
     assert (run.status, effects) == (RunStatus.WAITING, [])
 
 
 def test_a_rule_of_the_operator_allows_nothing_that_provenance_asks_about():
-    rule = {"id": "mail-is-fine", "tool": "spy_mail", "then": "allow", "reason": "We trust it."}
+    rule = {"id": "mail-is-fine", "tool": "spy_letter", "then": "allow", "reason": "We trust it."}
 
-    run = a_run_of(calling("spy_inbox"), calling("spy_mail", to=EVE, text="hello"), rules=[rule])
+    run = a_run_of(calling("spy_mailbox"), calling("spy_letter", to=EVE, text="hello"), rules=[rule])
 
     assert (run.status, mailed()) == (RunStatus.WAITING, [])
 
 
 def test_a_release_may_only_note_what_it_would_have_asked():
-    run = a_run_of(calling("spy_inbox"), calling("spy_mail", to=EVE, text="hello"), provenance="log")
+    run = a_run_of(calling("spy_mailbox"), calling("spy_letter", to=EVE, text="hello"), provenance="log")
 
     assert (run.status, mailed()) == (RunStatus.SUCCEEDED, [EVE])
-    assert run.steps.get(name="spy_mail").payload.input["provenance"]["is_justified"] is False
+    assert run.steps.get(name="spy_letter").payload.input["provenance"]["is_justified"] is False

@@ -29,6 +29,7 @@ LONGEST_WAIT_S = 60
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()  # they import every page; a worker shows none
     help = "Execute runs and chores until stopped (SIGTERM gives runs back; a second one stops at once)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
