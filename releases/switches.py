@@ -1,8 +1,8 @@
 """Kill switches: engage, lift, and the SQL that lets the starting statement itself ask.
 
-A call's intent is committed by a statement that contains `blocking_sql`, in a transaction that holds the shared
-side of SWITCH_LOCK; engaging takes the exclusive side. So an intent is either committed before the switch or
-sees it: no call starts after the switch's commit, and no cache stands between.
+A call's intent is committed by a statement that contains `blocking_sql`, which takes the shared side of SWITCH_LOCK
+until that commit and only then looks; engaging takes the exclusive side. So an intent is either committed before the
+switch or sees it: no call starts after the switch's commit, and no cache stands between.
 """
 
 from __future__ import annotations
@@ -31,19 +31,13 @@ STOPPING = (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF)
 
 
 def blocking_sql(agent: str, tool: str, is_write: str, is_reviewed: str) -> str:
-    """Yields the id of a switch that stops a call, or that wants a person asked about it first.
+    """An expression for the id of a switch that stops a call, or that wants a person asked about it first; else NULL.
 
-    The arguments are SQL expressions: the agent's slug, the tool's name, whether the call writes, whether a person
-    approved it. They come from our own code, never from outside.
+    It takes the shared side of SWITCH_LOCK for the rest of the transaction, and looks only then. The arguments are
+    SQL expressions: the agent's slug, the tool's name, whether the call writes, whether a person approved it. They come
+    from our own code, never from outside.
     """
-    return f"""
-        SELECT id FROM releases_killswitch
-        WHERE lifted_at IS NULL
-          AND (scope = 'everything' OR (scope = 'agent' AND target = {agent}) OR (scope = 'tool' AND target = {tool}))
-          AND (effect = 'disable_tool' OR ({is_write} AND (effect = 'writes_off'
-            OR (effect = 'force_review' AND NOT {is_reviewed}))))
-        ORDER BY effect LIMIT 1
-    """  # noqa: S608
+    return f"releases_blocking_switch({agent}, {tool}, {is_write}, {is_reviewed})"
 
 
 def pausing_sql(agent: str) -> str:

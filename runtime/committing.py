@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime import journal
@@ -109,21 +108,9 @@ class Committer:
                 each.answer(alone)
 
     async def _together(self, operations: Sequence[Operation]) -> dict[journal.Lease, Answer]:
-        values = journal.parameters(operations)
         async with self.pool.connection() as connection:
-            if any(operation.is_guarded for operation in operations):
-                return await _guarded(connection, values)
-            cursor = await connection.execute(journal.WRITE_SQL, values)
+            cursor = await connection.execute(journal.WRITE_SQL, journal.parameters(operations))
             return journal.answers(await cursor.fetchall())
-
-
-async def _guarded(connection: AsyncConnection[Any], values: dict[str, Any]) -> dict[journal.Lease, Answer]:
-    """Hold the shared side of the switch lock from before the statement looks until after it has committed."""
-    async with connection.pipeline(), connection.transaction():
-        await connection.execute(journal.LOCK_SQL)
-        cursor = await connection.execute(journal.WRITE_SQL, values)
-        rows = await cursor.fetchall()
-    return journal.answers(rows)
 
 
 def _tell(batch: Sequence[_Waiting], error: BaseException) -> None:

@@ -166,9 +166,8 @@ class Written:
 WRITE_SQL = " ".join(
     f"""
 WITH op AS (
-    SELECT o.*, clock_timestamp() AS t, (SELECT id FROM
-        ({switches.blocking_sql("o.agent", "o.guarded", "o.is_write", "o.is_reviewed")}) AS s
-        WHERE o.guarded IS NOT NULL) AS block
+    SELECT o.*, clock_timestamp() AS t, CASE WHEN o.guarded IS NOT NULL THEN
+        {switches.blocking_sql("o.agent", "o.guarded", "o.is_write", "o.is_reviewed")} END AS block
     FROM jsonb_to_recordset(%(ops)s) AS o (run_id uuid, fence int, count int, steps int, model_calls int,
         tool_calls int, tool_errors int, asked int, tokens_in bigint, cached bigint, tokens_out bigint, usd numeric,
         basis text, tools varchar[], risk text, tainted bool, status text, cause text, detail text, answer text,
@@ -245,7 +244,6 @@ SELECT run_id, fence, seq, c, p, is_awaited, block FROM op LEFT JOIN run USING (
 """.split()  # noqa: S608 (constants of ours only)
 )
 
-LOCK_SQL = f"SELECT pg_advisory_xact_lock_shared({switches.SWITCH_LOCK})"
 LOAD_SQL = """
     SELECT s.run_id, s.seq, s.kind, s.name, s.status, s.id, s.verdict, s.rule, s.error, s.summary, s.call_id,
         s.idempotency_key, s.attempt, s.input_tokens + s.output_tokens, s.cost_usd, p.input, p.output

@@ -52,7 +52,7 @@ BLOCKING_SQL = switches.blocking_sql("%(agent)s", "%(tool)s", "%(is_write)s", "%
 def blocking(agent="shop-support", tool="issue_refund", is_write=True, is_reviewed=True):
     with connection.cursor() as cursor:
         cursor.execute(
-            BLOCKING_SQL,
+            f"SELECT {BLOCKING_SQL}",
             {
                 "agent": agent,
                 "tool": tool,
@@ -283,7 +283,7 @@ def test_a_request_that_stays_frozen_names_the_switch_that_stops_it_now():
 
 @pytest.mark.django_db(transaction=True)
 def test_no_intent_commits_after_the_switch_without_having_seen_it():
-    """Starters write an intent in a statement that asks the switches, under the shared lock, as fast as they can.
+    """Starters write an intent in a statement that asks the switches, which takes the shared lock, as fast as they can.
 
     Whatever was written has to be visible to the transaction that engaged, or to come from before it. Without the
     lock an intent whose statement ran before the switch's commit can itself commit after it.
@@ -301,8 +301,7 @@ def test_no_intent_commits_after_the_switch_without_having_seen_it():
 
 
 INTENT_SQL = f"""
-    WITH blocking AS ({BLOCKING_SQL})
-    INSERT INTO test_intents SELECT nextval('test_intents_id_seq') WHERE NOT EXISTS (SELECT 1 FROM blocking)
+    INSERT INTO test_intents SELECT nextval('test_intents_id_seq') WHERE {BLOCKING_SQL} IS NULL
 """
 
 
@@ -314,7 +313,6 @@ def race():
         has_begun.wait(timeout=10)
         while not is_over.is_set():
             with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [switches.SWITCH_LOCK])
                 cursor.execute(
                     INTENT_SQL, {"agent": "shop-support", "tool": "issue_refund", "is_write": True, "is_reviewed": True}
                 )
