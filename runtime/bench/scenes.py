@@ -107,9 +107,9 @@ for _name, _script in SCRIPTS.values():
     scripted.register(_name, _script)
 
 
-@tool(effect="egress", retry="unsafe", output_trust="untrusted")
+@tool(effect="egress", retry="unsafe", output_trust="trusted")
 async def bench_result(ctx: ToolContext, step: int) -> str:
-    """Give a text back at once. Labelled as the riskiest, so its intent is committed before it and its result after."""
+    """Give a text back at once. Unsafe to repeat, so its intent is committed before it and its result after."""
     gaps.tick(_key(ctx.run_id))
     return payload()
 
@@ -120,7 +120,7 @@ async def bench_next(ctx: ToolContext, step: int) -> str:
     return "Go on."
 
 
-@tool(effect="egress", retry="unsafe", output_trust="untrusted")
+@tool(effect="egress", retry="unsafe", output_trust="trusted")
 async def bench_effect(ctx: ToolContext, step: int) -> str:
     """Leave a mark in the outside world half way through the call. Nobody can take it back or repeat it harmlessly."""
     await asyncio.sleep(BEFORE_S)
