@@ -12,10 +12,11 @@ Sources: FIDES and CaMeL (provenance of values), the Agents Rule of Two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from runtime.policies import values
@@ -169,6 +170,7 @@ class Knowledge:
     is_tainted: bool = False  # an outsider may have written something that the run, its thread or a memory has read
     tainted_by: int | None = None  # the place of the first call of this run that brought such a text
     tainted_tool: str = ""  # and its tool
+    _unread: list[Callable[[], None]] = field(default_factory=list)
     _said: dict[Key, Value] = field(default_factory=dict)
     _phrase: str = ""
     _words: set[str] = field(default_factory=set)
@@ -183,12 +185,7 @@ class Knowledge:
 
     def hear(self, text: str) -> None:
         """The user's own words."""
-        for value in values.find(text):
-            self._said[value.kind, value.norm] = value
-            if value.kind is Kind.DATE:
-                self._dates.append(value)
-        self._phrase = f"{self._phrase} | {values.phrase(text)}"
-        self._words.update(values.telling(text))
+        self._unread.append(partial(self._hear, text))
 
     def taint(self) -> None:
         """The run, its thread or a memory it was given has been tainted before."""
@@ -197,11 +194,33 @@ class Knowledge:
     def called(self, arguments: Any) -> None:
         """A call was proposed, whatever became of it: what a tainted run says itself, it cannot be told as news."""
         if self.is_tainted:
-            self._spoiled.update(_norms(arguments))
+            self._unread.append(partial(self._spoil, arguments))
 
     def read(self, step: int, labels: Labels, arguments: Any, result: Any, *, tool: str = "") -> None:
         """A call was made and its result read. Refusals and errors are not results: they teach nothing."""
         self.called(arguments)
+        self._unread.append(partial(self._read, step, labels, arguments, result))
+        if not labels.is_trusted:
+            self.taint_by(step, tool)
+
+    def catch_up(self) -> None:
+        """Index what was heard and read since the last time, in its order. A run that is never tainted never does."""
+        for take_in in self._unread:
+            take_in()
+        self._unread.clear()
+
+    def _hear(self, text: str) -> None:
+        for value in values.find(text):
+            self._said[value.kind, value.norm] = value
+            if value.kind is Kind.DATE:
+                self._dates.append(value)
+        self._phrase = f"{self._phrase} | {values.phrase(text)}"
+        self._words.update(values.telling(text))
+
+    def _spoil(self, arguments: Any) -> None:
+        self._spoiled.update(_norms(arguments))
+
+    def _read(self, step: int, labels: Labels, arguments: Any, result: Any) -> None:
         echo = _norms(arguments) | self._spoiled
         if labels.is_trusted:
             for text in values.scalars(result):
@@ -210,8 +229,6 @@ class Knowledge:
             self._read_row(row, step, labels, echo)
         if labels.is_secret:
             self._secrets.update(_hot(values.scalars(result)))
-        if not labels.is_trusted:
-            self.taint_by(step, tool)
 
     def taint_by(self, step: int, tool: str = "") -> None:
         """An outsider may have written what this call returned, in a result or in an error."""
@@ -367,6 +384,7 @@ def effective(labels: Labels, arguments: Mapping[str, Any]) -> str:
 
 
 def _decide_tainted(known: Knowledge, labels: Labels, effect: str, arguments: Mapping[str, Any]) -> Verdict:
+    known.catch_up()
     evidence: list[Evidence] = []
     parties = _parties(known, labels, arguments)
     for name, given in arguments.items():
