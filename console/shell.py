@@ -46,10 +46,14 @@ class NavItem:
 
 @dataclass(frozen=True)
 class Strip:
-    """A banner on every page, rendered by a fragment URL that answers with nothing when all is well."""
+    """A banner on every page, rendered by a fragment URL that answers with nothing when all is well.
+
+    `permission` keeps it off the pages of those who lack it: asked for again, it would only be refused.
+    """
 
     url_name: str
     topic: str
+    permission: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,10 @@ def register(group: str, item: NavItem) -> None:
     _known.items[group] = sorted([*rest, item], key=lambda known: known.order)
 
 
-def strip(url_name: str, topic: str) -> None:
-    if Strip(url_name, topic) not in _known.strips:
-        _known.strips.append(Strip(url_name, topic))
+def strip(url_name: str, topic: str, permission: str = "") -> None:
+    added = Strip(url_name, topic, permission)
+    if added not in _known.strips:
+        _known.strips.append(added)
 
 
 def register_search(search: Search) -> None:
@@ -118,8 +123,10 @@ def navigation(request: HttpRequest, *, current: str = "") -> list[tuple[str, li
 
 
 def strips(request: HttpRequest) -> list[tuple[Strip, str, SafeString]]:
-    """Each banner with its URL and what it says now."""
-    return [(one, _url(one.url_name), fragment(request, one.url_name)) for one in _known.strips]
+    """Each banner this person may see, with its URL and what it says now."""
+    actor = actor_of(request)
+    seen = [one for one in _known.strips if _may_see(actor, one)]
+    return [(one, _url(one.url_name), fragment(request, one.url_name)) for one in seen]
 
 
 def find(actor: Actor, text: str) -> list[Found]:
@@ -142,7 +149,7 @@ def _pages(actor: Actor) -> list[Found]:
     return [page for page in pages if page.url]
 
 
-def _may_see(actor: Actor, item: NavItem) -> bool:
+def _may_see(actor: Actor, item: NavItem | Strip) -> bool:
     return not item.permission or actor.may(item.permission)
 
 

@@ -44,4 +44,4 @@ class ReleasesConfig(AppConfig):
                 count_topic="switches",
             ),
         )
-        shell.strip("releases:switch-strip", "switches")
+        shell.strip("releases:switch-strip", "switches", "switches.read")

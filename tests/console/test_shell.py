@@ -91,6 +91,13 @@ def test_a_banner_refused_to_this_person_is_left_out_quietly(known, caplog):
     assert "was left out" not in caplog.text
 
 
+def test_a_page_never_asks_for_a_banner_that_this_person_may_not_see(known):
+    shell.strip("console:audit-list", "switches", "audit.read")
+
+    assert shell.strips(a_request(role=Role.SUPPORT)) == []
+    assert [one.url_name for one, _, _ in shell.strips(a_request(role=Role.AUDITOR))] == ["console:audit-list"]
+
+
 # The palette
 
 
