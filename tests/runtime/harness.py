@@ -48,8 +48,15 @@ def spy_read(ctx: tools.ToolContext, order_id: str) -> dict[str, str]:
     return {"order": order_id, "total": "129.00"}
 
 
-@tools.tool(effect="write", retry="transactional", moves_money=True, scope="refunds:write", title="Pay ${amount}",
-            arguments={"order_id": "target", "amount": "amount"})  # fmt: skip
+@tools.tool(
+    effect="write",
+    retry="transactional",
+    output_trust="trusted",
+    moves_money=True,
+    scope="refunds:write",
+    title="Pay ${amount}",
+    arguments={"order_id": "target", "amount": "amount"},
+)
 def spy_pay(ctx: tools.ToolContext, order_id: str, amount: Decimal) -> dict[str, str]:
     """Pay money back; the effect is a row in the table `spy`, so it commits with its step."""
     _spy("spy_pay", order_id=order_id, amount=str(amount), key=ctx.idempotency_key)
@@ -186,11 +193,11 @@ def _chaos(request: ModelRequest) -> Reply:
 
 
 def _unsafe_chaos(request: ModelRequest) -> Reply:
-    return saying(calling("chaos_send", text="hi"), "Sent.")(request)
+    return saying(calling("unsafe_send", text="hi"), "Sent.")(request)
 
 
 @tools.tool(effect="egress", retry="unsafe", output_trust="untrusted")
-def chaos_send(ctx: tools.ToolContext, text: str) -> str:
+def unsafe_send(ctx: tools.ToolContext, text: str) -> str:
     """Leave a mark outside of any transaction, then take long enough to be killed before the result is known."""
     with psycopg.connect(worker.conninfo(), autocommit=True) as outside:
         outside.execute("INSERT INTO spy_sent (key) VALUES (%s)", [ctx.idempotency_key])

@@ -401,7 +401,7 @@ def test_a_thread_that_still_works_is_not_given_a_second_run(shop):
     thread = a_thread(shop)
     a_run(RunStatus.WAITING, agent=shop, thread=thread)
 
-    response = signed_in().post("/start/", fields(thread=thread.public_id, text="And now?"))
+    response = signed_in().post("/start/", fields(thread=thread.public_id, text="And now?", on_busy="reject"))
 
     assert response.status_code == 409
     assert "And now?" in text_of(response)

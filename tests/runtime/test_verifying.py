@@ -66,7 +66,7 @@ def known_send(ctx: tools.ToolContext, text: str) -> str:
 
 
 @tools.tool(effect="egress", retry="unsafe", output_trust="trusted", timeout_s=0.2, verify=_look_up)
-async def slow_send(ctx: tools.ToolContext, text: str) -> str:
+async def late_send(ctx: tools.ToolContext, text: str) -> str:
     """Take longer than allowed."""
     made.append(ctx.idempotency_key)
     await asyncio.sleep(5)
@@ -208,11 +208,11 @@ def _rest(name: str) -> tuple[Any, ...]:
 
 def test_a_call_that_came_too_late_is_asked_about_at_once_and_never_repeated_by_its_own_worker():
     answers.append(Happened("It arrived."))
-    run = work(start(a_scripted_release(saying(calling("slow_send", text="hi"), "Sent."), use=["slow_send"])))
+    run = work(start(a_scripted_release(saying(calling("late_send", text="hi"), "Sent."), use=["late_send"])))
     assert (run.status, len(made), len(asked)) == (RunStatus.SUCCEEDED, 1, 1)
 
     answers[:] = [DidNotHappen("Not there.")]
-    run = work(start(a_scripted_release(saying(calling("slow_send", text="ho"), "Sent."), use=["slow_send"])))
+    run = work(start(a_scripted_release(saying(calling("late_send", text="ho"), "Sent."), use=["late_send"])))
     assert (run.status, len(made)) == (RunStatus.WAITING, 2)
 
 

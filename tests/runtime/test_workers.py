@@ -85,7 +85,7 @@ def until(happened: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def a_chaos_release(script: str = "chaos", **content: object) -> Release:
-    use = ("spy_read", "spy_pay", "chaos_send")
+    use = ("spy_read", "spy_pay", "unsafe_send")
     manifests = [tools.known()[name].manifest.model_dump(mode="json") for name in use]
     budgets = bundles.Budgets().model_dump(mode="json")
     return builders.a_release(

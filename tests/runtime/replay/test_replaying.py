@@ -91,7 +91,7 @@ def test_a_conversation_is_a_thread_and_each_turn_a_run_with_a_full_trace(replay
         ("model", "recorded gpt-4.1", "done", ""),
         ("answer", "Answer", "done", ""),
     ]
-    assert runs[0].steps.get(kind="tool").payload.output["content"] == '{"copies": 2}'
+    assert runs[0].steps.get(kind="tool").payload.output["result"] == '{"copies": 2}'
     assert found["runs"] == {"succeeded": 2}
     assert (found["model_calls"], found["tool_calls"]["allowed"]) == (3, 1)
     assert found["skipped"]["greetings"] == 1
