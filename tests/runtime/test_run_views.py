@@ -397,15 +397,14 @@ def test_going_on_with_a_conversation_keeps_thread_and_person(shop):
     assert (run.thread_id, run.principal_id, run.input_text) == (thread.pk, "cus_9", "When?")
 
 
-def test_a_thread_that_still_works_is_not_given_a_second_run(shop):
+def test_a_message_into_a_thread_that_still_works_waits_for_its_turn(shop):
     thread = a_thread(shop)
-    a_run(RunStatus.WAITING, agent=shop, thread=thread)
+    first = a_run(RunStatus.WAITING, agent=shop, thread=thread)
 
-    response = signed_in().post("/start/", fields(thread=thread.public_id, text="And now?", on_busy="reject"))
+    signed_in().post("/start/", fields(thread=thread.public_id, text="And now?"))
 
-    assert response.status_code == 409
-    assert "And now?" in text_of(response)
-    assert Run.objects.count() == 1
+    second = Run.objects.exclude(pk=first.pk).get()
+    assert (second.status, second.held_for, second.input_text) == (RunStatus.QUEUED, "thread", "And now?")
 
 
 def test_agents_and_threads_of_others_cannot_be_started(shop):
