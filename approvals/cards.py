@@ -44,6 +44,7 @@ class Row:
     control: str  # input, number, textarea, choice; empty when it cannot be edited
     note: str = ""
     origin: str = ""
+    is_doubted: bool = False  # nobody speaks for the value
     before: str | None = None
     difference: str = ""
     error: str = ""
@@ -184,6 +185,7 @@ def _row(
         control=control,
         note=str(shown.get("note") or ""),
         origin=str(shown.get("origin") or ""),
+        is_doubted=bool(shown.get("is_doubted")),
         before=before,
         difference=difference(before, value) if before is not None else "",
         error=errors.get(name, ""),

@@ -27,9 +27,10 @@ class ApprovalQuerySet(models.QuerySet["ApprovalRequest"]):
 class ApprovalRequest(models.Model):
     """What a person is asked. Everything the page shows is stored here as it was when the question arose.
 
-    `fields` is a list of {name, label, value, editable, type, origin, note}; `evidence` a list of
-    {kind: quote | passage | fact, title, text, note, url}; `side` a list of {title, rows: [[label, value]]};
-    `history` a list of {icon, text, at_ms}. `digest` binds the decision to tool, exact arguments and release.
+    `fields` is a list of {name, label, value, editable, type, origin, is_doubted, note}; `evidence` a list of
+    {kind: quote | passage | fact | model, title, text, note, url, is_doubted}; `side` a list of
+    {title, rows: [[label, value]]}; `history` a list of {icon, text, at_ms}. `digest` binds the decision to tool,
+    exact arguments and release.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)

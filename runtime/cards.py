@@ -19,6 +19,8 @@ from runtime.policies.provenance import Origin
 from runtime.turns import Turn
 
 FIXED = frozenset({"target", "destination"})  # what an approver may not turn into something else
+BY_USER = "typed by the user"
+SEEN = {BY_USER: "though it stands in what the user wrote: it could mean something else there"}
 ICONS = {"user": "message-square", "tool": "square-terminal", "model": "sparkles", "refused": "shield"}
 
 
@@ -51,10 +53,11 @@ def for_call(
 
 def _why(turn: Turn, ask: Ask) -> str:
     """Why a person is asked; where an outsider may have had a say, what the run has read of him."""
-    if ask.origins is None or not turn.known.tainted_tool:
+    if ask.origins is None:
         return ask.reason
-    read = f"It has read what {turn.known.tainted_tool} returned (step {turn.known.tainted_by}), which"
-    return f"{ask.reason} {read} an outsider may have written."
+    if not turn.known.tainted_tool:
+        return f"{ask.reason} The conversation before, or a memory, holds what an outsider may have written."
+    return f"{ask.reason} The run has read what {turn.known.tainted_tool} returned: an outsider may have written it."
 
 
 def for_settlement(
@@ -89,6 +92,7 @@ def field(
     """One argument: its value, whether it may be edited, and where the value was first seen."""
     kind = manifest.arguments.get(name, "")
     plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    doubt = _doubt(turn, name, value, origins)
     return {
         "name": name,
         "label": name.replace("_", " ").capitalize(),
@@ -96,18 +100,27 @@ def field(
         "editable": plain and kind not in FIXED,
         "type": "number" if kind == "amount" or isinstance(value, int | float) else "text",
         "class": kind or "unlabelled",
-        "origin": _judged(origins, name) or origin(turn.state.messages, value),
+        "origin": doubt or _judged(origins, name) or origin(turn.state.messages, value),
+        "is_doubted": bool(doubt),
         "note": "",
     }
 
 
+def _doubt(turn: Turn, name: str, value: Any, origins: provenance.Verdict | None) -> str:
+    """Which values of the argument nobody speaks for, and where each was seen all the same; empty for none."""
+    found = origins.evidence if origins else ()
+    alone = [each.value for each in found if each.argument == name and each.source.origin is Origin.NOBODY]
+    said = []
+    for one in dict.fromkeys(alone):
+        seen = origin(turn.state.messages, one)
+        part = "" if one == str(value) else f"“{one[:60]}”: "
+        said.append(f"{part}{provenance.sentence(provenance.NOBODY)}, {SEEN.get(seen, seen)}")
+    return "; ".join(said)
+
+
 def _judged(origins: provenance.Verdict | None, name: str) -> str:
-    """What the gate found about the argument; of several values, the one that speaks against it."""
+    """What the gate found about the argument."""
     found = [each for each in origins.evidence if each.argument == name] if origins else []
-    alone = [each for each in found if each.source.origin is Origin.NOBODY]
-    if alone:
-        listed = ", ".join(f"“{each.value[:60]}”" for each in alone)
-        return f"{listed}: {provenance.sentence(alone[0].source)}"
     return provenance.sentence(found[0].source) if found else ""
 
 
@@ -118,7 +131,7 @@ def origin(told: tuple[Message, ...], value: Any) -> str:
         return "written by the model"
     for message in told:
         if isinstance(message, UserText) and token.search(message.text):
-            return "typed by the user"
+            return BY_USER
     for message in told:
         if isinstance(message, ToolResult) and not message.is_error and token.search(message.content):
             return f"read from {message.name}"
@@ -144,10 +157,16 @@ def _common(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], se
         "authored_by": row["authored_by"],
         "amount_usd": _amount(manifest, arguments),
         "arguments": dict(arguments),
-        "evidence": evidence.blocks(turn.state.messages[turn.history :], row["principal_label"] or row["principal_id"]),
+        "evidence": _evidence(turn),
         "side": [_principal(turn)],
         "history": _history(turn),
     }
+
+
+def _evidence(turn: Turn) -> list[dict[str, Any]]:
+    doubted = {tool.name for tool in turn.bundle.tools if tool.output_trust == "untrusted"} | {turn.known.tainted_tool}
+    who = turn.row["principal_label"] or turn.row["principal_id"]
+    return evidence.blocks(turn.state.messages[turn.history :], who, doubted=frozenset(doubted))
 
 
 def _principal(turn: Turn) -> dict[str, Any]:

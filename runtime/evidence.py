@@ -13,20 +13,23 @@ MOST_BLOCKS = 8
 MOST_FACTS = 10
 
 
-def blocks(told: Sequence[Message], who: str) -> list[dict[str, Any]]:
-    """The user's words first, then the newest of what was read and said. All of it is untrusted text."""
-    found = [block for message in told for block in _of(message, who)]
+def blocks(told: Sequence[Message], who: str, *, doubted: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+    """The user's words first, then the newest of what was read and said. All of it is untrusted text.
+
+    What the `doubted` tools have returned is marked: an outsider may have written it.
+    """
+    found = [block for message in told for block in _of(message, who, doubted)]
     return found[:1] + found[1:][-(MOST_BLOCKS - 1) :]
 
 
-def _of(message: Message, who: str) -> Iterable[dict[str, Any]]:
+def _of(message: Message, who: str, doubted: frozenset[str]) -> Iterable[dict[str, Any]]:
     if isinstance(message, UserText):
         return [_block("quote", who, message.text)]
     if isinstance(message, ModelReply):
         return [_block("model", "The agent wrote", message.text)] if message.text.strip() else []
     if message.is_error:
         return []
-    return _read(message)
+    return [{**block, "is_doubted": message.name in doubted} for block in _read(message)]
 
 
 def _read(result: ToolResult) -> list[dict[str, Any]]:

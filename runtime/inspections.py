@@ -76,6 +76,7 @@ class Inspection:
     facts: list[Fact] = field(default_factory=list)
     quote: str = ""
     conditions: Sequence[str] = ()
+    origins: Sequence[str] = ()
     call: Any = None
     result: Any = None
     edits: Sequence[Edit] = ()
@@ -247,7 +248,7 @@ def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]
     else:
         found.quote = said[:4000]
     found.call = given.get("arguments")
-    found.conditions = _origins(given.get("provenance"))
+    found.origins = _origins(given.get("provenance"))
     found.facts = [
         *_present("Allowed by", ALLOWED_BY.get(step.rule, step.rule.removeprefix("rule:"))),
         *_present("Why", given.get("reason")),
@@ -275,7 +276,8 @@ def _guardrail(found: Inspection, given: Mapping[str, Any], result: Mapping[str,
         Fact("Checked", str(call.get("name")) if call else f"The {given.get('on', 'text')}", "mono" if call else ""),
         Fact("Decision", decision.get(str(result.get("decision")), str(result.get("decision") or step.verdict))),
     ]
-    found.conditions = [*(str(one) for one in result.get("conditions") or []), *_origins(result.get("provenance"))]
+    found.conditions = [str(one) for one in result.get("conditions") or []]
+    found.origins = _origins(result.get("provenance"))
     found.call = call.get("arguments") if call else None
     found.quote = str(given.get("text", ""))
 
@@ -285,7 +287,7 @@ def _origins(judged: Any) -> list[str]:
     if not isinstance(judged, dict):
         return []
     tool, step = judged.get("tainted_tool"), judged.get("tainted_by")
-    read = [f"The run has read {tool} (step {step}), which an outsider may have written."] if tool else []
+    read = [f"The run has read {tool} (event {step}), which an outsider may have written."] if tool else []
     evidence = [one for one in judged.get("evidence") or [] if isinstance(one, dict)]
     return [*read, *(f"{one.get('argument')} “{one.get('value')}”: {one.get('sentence')}" for one in evidence)]
 

@@ -123,7 +123,7 @@ SENTENCES = {
 def sentence(source: Source) -> str:
     """For people: where a value comes from."""
     said = f" (“{source.said[:60]}”)" if source.said and source.origin is not Origin.USER else ""
-    where = f", step {source.step}" if source.step is not None else ""
+    where = f", event {source.step}" if source.step is not None else ""
     return f"{SENTENCES[source.origin]}{said}{where}"
 
 
@@ -400,7 +400,7 @@ def _decide_tainted(known: Knowledge, labels: Labels, effect: str, arguments: Ma
     alone = [each for each in found if each.source.origin is Origin.NOBODY]
     if alone:
         listed = ", ".join(dict.fromkeys(f"{each.argument} “{each.value[:60]}”" for each in alone))
-        return Unjustified("provenance", f"Nobody the run works for has said {listed}.", found)
+        return Unjustified("provenance", f"On nobody's word: {listed}.", found)
     if not _is_tied(known, labels, arguments, found):
         return Unjustified("provenance-untied", "Nothing ties this call to what the user asked for.", found)
     return Justified("provenance", "Every sensitive value is the user's own or the system's.", found)

@@ -41,12 +41,25 @@ class Stage:
 def stage(database: str) -> Stage:
     evidence = [
         {"kind": "quote", "title": "", "text": f"The hinge is cracked. {EVIL}", "note": "Ana Lima", "url": ""},
-        {"kind": "fact", "title": "lookup_order", "text": "Delivered 9 days ago.", "note": "from the tool", "url": ""},
+        {
+            "kind": "fact",
+            "title": "lookup_order",
+            "text": f"Delivered. {EVIL}",
+            "note": "",
+            "url": "",
+            "is_doubted": True,
+        },
         {"kind": "model", "title": "The agent wrote", "text": "A refund is due.", "note": "", "url": ""},
     ]
     side = [{"title": "On behalf of", "rows": [["Name", "Ana Lima"], ["Message", EVIL]]}]
     history = [{"icon": "message-square", "text": "Read the message"}, {"icon": "sparkles", "text": "Chose a refund"}]
+    doubt = {"origin": f"on nobody's word, read from lookup_order {EVIL}", "is_doubted": True}
+    fields = [
+        {"name": "order_id", "label": "Order", "value": "1042", "editable": False, "origin": "typed by the user"},
+        {"name": "amount", "label": "Amount", "value": "129.00", "editable": True, "type": "amount", **doubt},
+    ]
     about: dict[str, Any] = {"evidence": evidence, "side": side, "history": history, "subject_url": "/runs/"}
+    about["fields"] = fields
     return Stage(
         mara=a_user(Role.SUPPORT, name="Mara Decides", email="decides@example.test"),
         lena=a_user(Role.SUPPORT, name="Lena Colleague", email="colleague@example.test"),

@@ -81,7 +81,9 @@ def test_a_planted_address_is_asked_about_and_the_card_says_whose_text_it_is():
     assert (run.status, mailed()) == (RunStatus.WAITING, [])
     request = ApprovalRequest.objects.get()
     to = next(field for field in request.fields if field["name"] == "to")
-    assert "on nobody's word" in to["origin"]
+    assert to["origin"] == "on nobody's word, read from spy_mailbox"
+    assert to["is_doubted"]
+    assert [block["title"] for block in request.evidence if block.get("is_doubted")] == ["spy_mailbox"]
     assert "read what spy_mailbox returned" in request.why
     judged = run.steps.get(rule="provenance").payload.output["provenance"]
     assert judged["tainted_tool"] == "spy_mailbox"
