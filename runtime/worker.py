@@ -29,6 +29,7 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
+import uvloop
 from django.conf import settings
 from django.db import close_old_connections, connection
 from psycopg.conninfo import make_conninfo
@@ -54,6 +55,8 @@ COLD_S = 2.0
 ECHO_S = 0.3  # a second signal within this time is an echo of the first
 TTL_S = 25  # RQ shows a worker for this long, and a minute, after its last sign of life
 LOST_LEASE = 70  # exit status: the supervisor starts a new life
+# The engine says the same few statements all the time, each over keys: planned once, they are never planned again.
+FEW_STATEMENTS = "-c plan_cache_mode=force_generic_plan -c jit=off"
 HELD_BY_MISTAKE = timedelta(seconds=3)
 _current: AsyncWorker | None = None
 
@@ -75,7 +78,13 @@ def conninfo() -> str:
 def open_pool(size: int = 10) -> AsyncConnectionPool[Any]:
     """A pool for one event loop; open it inside that loop, never across a fork."""
     return AsyncConnectionPool(
-        conninfo(), min_size=1, max_size=size, kwargs={"autocommit": True}, open=False, timeout=30, name="engine"
+        make_conninfo(conninfo(), options=FEW_STATEMENTS),
+        min_size=1,
+        max_size=size,
+        kwargs={"autocommit": True, "prepare_threshold": 0},
+        open=False,
+        timeout=30,
+        name="engine",
     )
 
 
@@ -96,7 +105,7 @@ class AsyncWorker(BaseWorker):
         self.log.setLevel(logging.WARNING)
         self.slot = slot
         self._on_ready = on_ready
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.batches = Batches(self, self.queues, chained=len(queue.RUN_QUEUES))
         self.intake = Intake(self, self.batches, self.loop, places=turns_at_once or settings.TURNS_AT_ONCE)
         self.turns: Counter[UUID] = Counter()  # runs that a task of this process works on
