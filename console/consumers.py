@@ -35,6 +35,7 @@ TOPIC = re.compile(r"[a-z]{1,30}(:[a-z0-9_.-]{1,60})?")
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no types
     """Takes `{"topics": [...]}`, answers `{"topic": ...}` whenever one of them was announced.
 
+    `{"listening": true}` says that the topics asked for are heard from here on: what a page read before may be old.
     Topics the person may not hear are left out without a word: whether they exist is not told either.
     """
 
@@ -69,6 +70,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
             return
         self.wanted = asked
         await self._hear(await database_sync_to_async(self._allowed)())
+        await self.send(json.dumps({"listening": True}))
 
     async def topic_changed(self, event: dict[str, str]) -> None:
         if event["topic"] in self.heard:

@@ -7,7 +7,8 @@
 // this file already gathers a topic's notices (at most two a second, never losing the last), which htmx's would lose.
 //
 // States: live, reconnecting, polling (after two failed connects), offline. In each but offline every topic of the
-// page is also asked again every 20 s, so that a lost notice costs 20 s at most.
+// page is also asked again every 20 s, so that a lost notice costs 20 s at most. "Live" is shown once the server has
+// said that it listens: from then on no notice is missed.
 
 const CATCH_UP_MS = 20_000;
 const GATHER_MS = 500;
@@ -21,6 +22,8 @@ let socket = null;
 let retry = 0;
 let failures = 0;
 let told = "";
+let asked = []; // what each message to the server asked for that it has not answered yet
+let heard = new Set(); // topics the server listens for
 let hadGap = false;
 let state = "";
 const waiting = new Map(); // topic -> timer; the topic fires once more when it ends if `again` was set
@@ -36,8 +39,11 @@ function topics() {
   return found;
 }
 
+// Whether a region is being asked for that listens to the topic, or that holds one which does and would be replaced.
 function isAsking(topic) {
-  return [...asking].some((region) => listens(region, topic));
+  return [...asking].some((region) =>
+    [region, ...region.querySelectorAll("[hx-trigger*='live:']")].some((one) => listens(one, topic)),
+  );
 }
 
 function listens(region, topic) {
@@ -67,8 +73,8 @@ function changed(topic) {
   }, topic.startsWith("draft:") ? GATHER_DRAFT_MS : GATHER_MS);
 }
 
-function fireAll(chosen = () => true) {
-  [...topics()].filter(chosen).forEach(fire);
+function fireAll() {
+  topics().forEach(fire);
 }
 
 function show(next) {
@@ -96,7 +102,19 @@ function tell() {
   const message = JSON.stringify({ topics: [...topics()].sort() });
   if (message === told) return;
   told = message;
+  asked.push(topics());
   socket.send(message);
+}
+
+// What happened between the page's rendering and now was told to nobody. Single objects (`run:…`) move fast right after
+// their page opens, so they are asked again at once; lists wait for their next notice, unless the line was cut before.
+function listening() {
+  const isBack = hadGap && heard.size === 0;
+  const added = [...asked[0]].filter((topic) => !heard.has(topic));
+  heard = asked.shift();
+  hadGap = true;
+  show("live");
+  added.filter((topic) => isBack || topic.includes(":")).forEach(fire);
 }
 
 function connect() {
@@ -108,14 +126,15 @@ function connect() {
   socket.onopen = () => {
     failures = 0;
     told = "";
+    asked = [];
+    heard = new Set();
     tell();
-    show("live");
-    // What happened between the page's rendering and now was told to nobody. Single objects (`run:…`) move fast right
-    // after their page opens, so they are asked again at once; lists wait for their next notice.
-    fireAll((topic) => hadGap || topic.includes(":"));
-    hadGap = true;
   };
-  socket.onmessage = (event) => changed(JSON.parse(event.data).topic);
+  socket.onmessage = (event) => {
+    const answer = JSON.parse(event.data);
+    if (answer.listening) listening();
+    else changed(answer.topic);
+  };
   socket.onclose = (event) => {
     socket = null;
     if (event.code === SESSION_ENDED) return location.reload();

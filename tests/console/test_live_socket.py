@@ -55,8 +55,7 @@ class Tab(ApplicationCommunicator):
 
     async def ask_for(self, *topics: str) -> None:
         await self.ask(json.dumps({"topics": topics}))
-        # Subscribing has no answer; by then it is done.
-        assert await self.receive_nothing(timeout=SOON)
+        assert await self.told() == {"listening": True}
 
     async def told(self) -> Any:
         return json.loads((await self.receive_output())["text"])

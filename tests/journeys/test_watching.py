@@ -20,7 +20,8 @@ from releases.models import Release
 from runtime import drafts
 from runtime.models import Callback, Delivery, DeliveryAttempt, Draft, Run, Worker
 from runtime.states import DeliveryStatus, Hold, RunStatus, StepKind
-from tests.builders import PASSWORD, a_delivery, a_release, a_run, a_step, a_user, an_agent, an_event
+from tests.builders import a_delivery, a_release, a_run, a_step, a_user, an_agent, an_event
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 PATIENCE_MS = 20_000  # many processes may share two cores
@@ -68,11 +69,7 @@ def a_told_run(release: Release) -> Run:
 @pytest.fixture
 def signed_in(page: Page, stage: Stage) -> Iterator[Page]:
     expect.set_options(timeout=PATIENCE_MS)
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(stage.operator.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/")
+    doors.enter(page, stage.operator)
     yield page
     expect.set_options(timeout=5_000)
 
@@ -105,8 +102,8 @@ def test_text_grows_in_place_while_it_is_written(
 
     shots(signed_in, "draft-conversation" if tab else "draft-timeline")
     expect(signed_in.locator("#draft")).to_be_visible()
-    texts, wholes = sum("/draft/" in url for url in asked), sum("/live/" in url for url in asked)
-    assert texts >= 5
+    texts, wholes = sum("/draft/" in url for url in asked), sum("/steps/?" in url for url in asked)
+    assert texts >= 4  # the first may come with the page, which is asked again once it listens
     assert wholes <= texts / 2  # the page is asked again when it opens and every 20 s, not for each piece
 
 
@@ -149,15 +146,15 @@ def test_who_wants_no_motion_gets_each_piece_at_once(signed_in: Page, stage: Sta
     expect(signed_in.locator("[data-live]").first).to_have_text("Live")
     signed_in.evaluate("""() => {
         window.drawn = [];
-        const box = document.querySelector('#draft');
-        new MutationObserver(() => window.drawn.push(box.textContent.length)).observe(
-            box, { subtree: true, childList: true, characterData: true });
+        const look = () => document.querySelector('#draft')?.textContent.length ?? 0;
+        new MutationObserver(() => window.drawn.push(look())).observe(
+            document.querySelector('main'), { subtree: true, childList: true, characterData: true });
     }""")
 
     write(run, TEXT * 3)
     expect(signed_in.locator("#draft")).to_have_text((TEXT * 3).strip())
 
-    assert set(signed_in.evaluate("window.drawn")) == {len(TEXT * 3)}
+    assert set(signed_in.evaluate("window.drawn")) - {0} == {len(TEXT * 3)}  # a page that is asked again draws 0 first
 
 
 # The queue
