@@ -1,5 +1,7 @@
 // The run list and the trace: the step that is open, the way from error to error, copying an id.
 
+const SETTLE_MS = 100; // what was just swapped in answers to events only after that
+
 // From one failed step to the next.
 function toError(step) {
   const errors = [...document.querySelectorAll(".tl tr:has(.badge.bad) [data-row]")];
@@ -34,7 +36,36 @@ document.body.addEventListener("htmx:beforeRequest", (event) => {
   }
   link.setAttribute("aria-current", "true");
   link.closest("tr").dataset.selected = "";
+  opened = link.id;
 });
+
+// A timeline that was asked for before the reader opened a step would take the choice back. It is left out, and asked
+// for again once the step is there.
+let opened = "";
+let leftOut = "";
+
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, requestConfig } = event.detail;
+  if (!opened || target?.id !== "run-part" || (requestConfig.parameters.step ?? "") === opened) return;
+  event.detail.shouldSwap = false;
+  leftOut = requestConfig.elt.getAttribute("hx-trigger").split(" ")[0];
+  if (document.querySelector("#inspector [name=step]")?.value === opened) askAgain();
+});
+
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  if (!event.detail.elt.matches(".tl [data-row]")) return;
+  if (!event.detail.successful) opened = "";
+  askAgain();
+});
+
+document.body.addEventListener("htmx:historyRestore", () => {
+  opened = "";
+});
+
+function askAgain() {
+  if (leftOut) setTimeout((name) => document.body.dispatchEvent(new CustomEvent(name)), SETTLE_MS, leftOut);
+  leftOut = "";
+}
 
 // The whole row opens the step, for the pointer only: the link is what the keyboard uses.
 document.addEventListener("click", (event) => {
