@@ -18,7 +18,8 @@ from console import ids
 from console.models import User
 from console.roles import Role
 from runtime.models import Run
-from tests.builders import PASSWORD, a_user, an_approval
+from tests.builders import a_user, an_approval
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -71,7 +72,7 @@ def stage(database: str) -> Stage:
 
 @pytest.fixture
 def console(page: Page, stage: Stage) -> Page:
-    sign_in(page, stage.mara)
+    doors.enter(page, stage.mara)
     return page
 
 
@@ -79,7 +80,7 @@ def console(page: Page, stage: Stage) -> Page:
 def colleague(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
     context = browser.new_context(base_url=console_url, viewport={"width": 1440, "height": 900})
     page = context.new_page()
-    sign_in(page, stage.lena)
+    doors.enter(page, stage.lena)
     yield page
     context.close()
 
@@ -89,17 +90,9 @@ def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
     """A browser without script."""
     context: BrowserContext = browser.new_context(base_url=console_url, java_script_enabled=False)
     page = context.new_page()
-    sign_in(page, stage.mara)
+    doors.enter(page, stage.mara)
     yield page
     context.close()
-
-
-def sign_in(page: Page, user: User) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(user.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/approvals/")
 
 
 def a_waiting_run(page: Page, text: str, person: str) -> tuple[Run, ApprovalRequest]:

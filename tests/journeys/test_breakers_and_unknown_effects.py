@@ -14,7 +14,8 @@ from console.models import User
 from console.roles import Role
 from runtime.models import Breaker
 from runtime.states import BreakerKind, BreakerState
-from tests.builders import PASSWORD, a_breaker, a_release, a_tool, a_user, an_agent, an_approval
+from tests.builders import a_breaker, a_release, a_tool, a_user, an_agent, an_approval
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -46,11 +47,7 @@ def stage(database: str) -> Stage:
 
 @pytest.fixture
 def console(page: Page, stage: Stage) -> Page:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(stage.operator.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_selector("nav[aria-label=Main]", state="attached")
+    doors.enter(page, stage.operator)
     return page
 
 

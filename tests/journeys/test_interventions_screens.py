@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from releases.models import Release
 from runtime.models import Run
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import PASSWORD, a_release, a_run, a_step, a_tool, a_user, an_agent, an_approval
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 
@@ -55,11 +55,7 @@ def failed(release: Release) -> Run:
 
 @pytest.fixture
 def signed_in(page: Page, operator: User) -> Page:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(operator.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page).not_to_have_url(re.compile("login"))
+    doors.enter(page, operator)
     return page
 
 

@@ -19,7 +19,8 @@ from console.roles import Role
 from runtime.models import Run
 from runtime.shop.models import Refund
 from runtime.states import RunStatus
-from tests.builders import PASSWORD, a_run, a_user
+from tests.builders import a_run, a_user
+from tests.journeys import doors
 
 REFUND = "Please refund order 10482, the headphones arrived broken."
 
@@ -31,11 +32,7 @@ def operator(database: str) -> User:
 
 @pytest.fixture
 def console(page: Page, operator: User) -> Page:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(operator.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/runs/")
+    doors.enter(page, operator)
     return page
 
 

@@ -18,7 +18,8 @@ from console.roles import Role
 from runtime.states import RunStatus, StepStatus
 from telemetry import rollups
 from telemetry.models import Feedback
-from tests.builders import PASSWORD, a_run, a_step, a_user, an_agent
+from tests.builders import a_run, a_step, a_user, an_agent
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 OUTCOMES = (RunStatus.SUCCEEDED,) * 7 + (
@@ -61,17 +62,9 @@ def history(database: str) -> None:
 
 @pytest.fixture
 def overview(page: Page, manager: User, history: None) -> Page:
-    sign_in(page, manager)
+    doors.enter(page, manager)
     page.goto("/overview/?range=24h&agent=overview-agent")
     return page
-
-
-def sign_in(page: Page, user: User) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(user.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(re.compile("/overview/|/runs/"))
 
 
 def test_figures_chart_and_definitions(overview: Page, shots: Callable[..., None]) -> None:
@@ -178,7 +171,7 @@ def test_axe_finds_nothing(overview: Page, axe: Callable[[Page], list[dict[str, 
 def test_it_reads_without_script(browser: Browser, console_url: str, manager: User, history: None) -> None:
     context = browser.new_context(base_url=console_url, java_script_enabled=False)
     page = context.new_page()
-    sign_in(page, manager)
+    doors.enter(page, manager)
 
     page.goto("/overview/?range=24h&agent=overview-agent")
     page.locator("#ask-success").click()

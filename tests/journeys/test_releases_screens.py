@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from console.models import User
 from console.roles import Role
 from releases.models import Agent, Release
-from tests.builders import PASSWORD, a_bundle, a_release, a_tool, a_user, an_agent
+from tests.builders import a_bundle, a_release, a_tool, a_user, an_agent
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -55,7 +56,7 @@ def stage(database: str) -> Stage:
 
 @pytest.fixture
 def console(page: Page, stage: Stage) -> Page:
-    sign_in(page, stage.operator)
+    doors.enter(page, stage.operator)
     return page
 
 
@@ -63,17 +64,9 @@ def console(page: Page, stage: Stage) -> Page:
 def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
     context = browser.new_context(base_url=console_url, java_script_enabled=False)
     page = context.new_page()
-    sign_in(page, stage.operator)
+    doors.enter(page, stage.operator)
     yield page
     context.close()
-
-
-def sign_in(page: Page, user: User) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(user.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/runs/")
 
 
 def addresses(stage: Stage) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from django.conf import global_settings
 from django.test.utils import override_settings
 from django.utils.timezone import now
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from approvals.models import ApprovalRequest
 from console import live
@@ -22,7 +22,8 @@ from console.roles import Role
 from releases.models import Release
 from runtime.models import Run
 from runtime.states import RunStatus, StepKind, StepStatus
-from tests.builders import PASSWORD, a_release, a_run, a_step, a_thread, a_tool, a_user, an_agent, an_approval, an_event
+from tests.builders import a_release, a_run, a_step, a_thread, a_tool, a_user, an_agent, an_approval, an_event
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -144,16 +145,8 @@ def pages(stage: Stage) -> list[str]:
 
 @pytest.fixture
 def signed_in(page: Page, stage: Stage) -> Page:
-    sign_in(page, stage.operator)
+    doors.enter(page, stage.operator)
     return page
-
-
-def sign_in(page: Page, user: User) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(user.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(re.compile("/runs/|/audit/"))
 
 
 def has_sideways_scroll(page: Page) -> bool:
@@ -250,6 +243,23 @@ def test_a_step_opens_beside_the_timeline_and_stays_in_the_address(signed_in: Pa
     assert signed_in.locator("main img").count() == 0
 
 
+def test_a_refresh_that_is_under_way_does_not_take_an_opened_step_away(signed_in: Page, stage: Stage) -> None:
+    refresh = re.compile(r"/steps/\?")
+    held: list[Route] = []
+    signed_in.route(refresh, held.append)
+    with signed_in.expect_request(refresh):
+        signed_in.goto(stage.waiting.get_absolute_url())
+    signed_in.locator("[data-row]").filter(has_text="scripted-1").click()
+    expect(signed_in.locator("#inspector")).to_contain_text("The model proposed a call")
+    signed_in.unroute(refresh)
+
+    with signed_in.expect_response(lambda answer: "/steps/?" in answer.url and "step=stp_" in answer.url):
+        held[0].continue_()
+
+    expect(signed_in.locator("tr[data-selected]")).to_contain_text("scripted-1")
+    expect(signed_in.locator("#inspector")).to_contain_text("The model proposed a call")
+
+
 def test_from_error_to_error_and_to_full_width_by_keys(signed_in: Page, stage: Stage) -> None:
     signed_in.goto(stage.failed.get_absolute_url())
     rows = signed_in.locator("[data-row]")
@@ -333,7 +343,7 @@ def test_a_long_run_comes_in_pages_with_the_errors_of_the_others(signed_in: Page
 
 
 def test_an_auditor_reads_everything_but_personal_data(page: Page, stage: Stage) -> None:
-    sign_in(page, stage.auditor)
+    doors.enter(page, stage.auditor)
     page.goto(f"{stage.waiting.get_absolute_url()}?tab=data")
 
     expect(page.locator("main")).to_contain_text("Please refund order 1042. Write to •••.")
@@ -347,7 +357,7 @@ def without_script(browser: Browser, console_url: str, stage: Stage) -> Iterator
     )
     opened.set_default_timeout(15_000)
     page = opened.new_page()
-    sign_in(page, stage.operator)
+    doors.enter(page, stage.operator)
     yield page
     opened.close()
 

@@ -13,7 +13,8 @@ from console.models import User
 from console.roles import Role
 from releases.models import KillSwitch
 from releases.states import Scope, SwitchEffect
-from tests.builders import PASSWORD, a_release, a_switch, a_tool, a_user, an_agent
+from tests.builders import a_release, a_switch, a_tool, a_user, an_agent
+from tests.journeys import doors
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -38,7 +39,7 @@ def stage(database: str) -> Stage:
 
 @pytest.fixture
 def console(page: Page, stage: Stage) -> Page:
-    sign_in(page, stage.operator)
+    doors.enter(page, stage.operator)
     return page
 
 
@@ -46,17 +47,9 @@ def console(page: Page, stage: Stage) -> Page:
 def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
     context = browser.new_context(base_url=console_url, java_script_enabled=False)
     page = context.new_page()
-    sign_in(page, stage.operator)
+    doors.enter(page, stage.operator)
     yield page
     context.close()
-
-
-def sign_in(page: Page, user: User) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(user.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_selector("nav[aria-label=Main]", state="attached")
 
 
 def standing(target: str) -> list[KillSwitch]:
@@ -80,7 +73,7 @@ def test_nothing_is_wrong_in_either_theme_and_width(
 
 
 def test_who_only_looks_on_finds_them_locked(page: Page, stage: Stage, axe: Callable[[Page], Any]) -> None:
-    sign_in(page, stage.manager)
+    doors.enter(page, stage.manager)
     page.goto("/switches/")
 
     expect(page.get_by_role("button", name="Calls, drill_write: On")).to_have_count(0)
@@ -96,6 +89,7 @@ def test_screenshots(console: Page, shots: Callable[..., None]) -> None:
 def test_a_tool_is_stopped_seen_on_an_open_page_and_lifted_with_the_phrase(console: Page) -> None:
     other = console.context.new_page()
     other.goto("/agents/")
+    expect(other.locator("[data-live]").first).to_have_text("Live")
     console.goto("/switches/")
 
     console.get_by_role("button", name="Calls, drill_write: On").click()
