@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from approvals.models import ApprovalRequest
 from approvals.states import ApprovalStatus
-from console import ids
+from console import ids, live
 from console.models import User
 from console.roles import Role
 from runtime.models import Run
@@ -202,9 +202,11 @@ def test_a_phone_shows_one_pane_with_the_actions_in_reach(console: Page, stage: 
 
 def test_new_requests_wait_behind_a_bar(console: Page, stage: Stage) -> None:
     console.goto(stage.soon.get_absolute_url())
+    expect(console.locator("[data-live]").first).to_have_text("Live")
     rows = console.locator("[data-row]").count()
 
     an_approval(title="Refund that came later", due_at=now() + timedelta(minutes=1))
+    live.send("approvals")
 
     bar = console.get_by_role("link", name=re.compile("1 new request"))
     expect(bar).to_be_visible(timeout=25_000)

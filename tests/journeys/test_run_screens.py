@@ -246,7 +246,11 @@ def test_a_step_opens_beside_the_timeline_and_stays_in_the_address(signed_in: Pa
 def test_a_refresh_that_is_under_way_does_not_take_an_opened_step_away(signed_in: Page, stage: Stage) -> None:
     refresh = re.compile(r"/steps/\?")
     held: list[Route] = []
-    signed_in.route(refresh, held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    signed_in.route(refresh, hold)
     with signed_in.expect_request(refresh):
         signed_in.goto(stage.waiting.get_absolute_url())
     signed_in.locator("[data-row]").filter(has_text="scripted-1").click()
