@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from console import alarms, ids
@@ -158,6 +158,11 @@ class Engine:
                 raise
             await self.commit(turn, Write())  # a cancelled run takes no guarded write, but everything else
             raise CancelRequested from None
+        except psycopg.ProgrammingError as unreadable:
+            if write.guard is None:
+                raise
+            # Unreadable switches count as engaged: the run rests until they can be read, it is not failed.
+            raise psycopg.OperationalError(f"The call's intent was not taken: {unreadable}") from unreadable
         turn.take()
         turn.has_draft = False
         turn.fold(write, written.seq - write.size)
@@ -172,7 +177,10 @@ class Engine:
         intent looks for itself. `fresh` reads again, as one does after that statement, or before a switch refuses.
         """
         if fresh or self._switches is None:
-            self._switches = tuple(await threads.run(switches.engaged))
+            try:
+                self._switches = tuple(await threads.run(switches.engaged))
+            except DatabaseError as unreadable:
+                raise OperationalError(f"The kill switches cannot be read: {unreadable}") from unreadable
         return self._switches
 
     def announce(self, turn: Turn, *, ended: bool = False) -> None:

@@ -159,7 +159,7 @@ def test_an_unreadable_switch_stops_the_call():
 
 def test_a_run_whose_switches_become_unreadable_rests_until_they_can_be_read():
     """D16: nothing is dispatched meanwhile, and the run is neither lost nor held by a worker that gave up on it."""
-    is_hidden = threading.Event()
+    is_hidden, is_readable = threading.Event(), threading.Event()
     seen: list[int] = []
 
     def rename(before: str, after: str) -> None:
@@ -177,8 +177,13 @@ def test_a_run_whose_switches_become_unreadable_rests_until_they_can_be_read():
         time.sleep(1.5)
         seen.append(len(effects))
         rename("hidden_killswitch", "releases_killswitch")
+        is_readable.set()
 
-    run = work(start(a_scripted_release(script)), turns=2)
+    run = work(start(a_scripted_release(script)))
+    assert (run.status, effects) == (RunStatus.QUEUED, [])
+
+    is_readable.wait(timeout=20)
+    run = work(run)
 
     assert seen == [0]
     assert run.status == RunStatus.SUCCEEDED
