@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,9 @@ def impatient(monkeypatch):
     monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(streams, "LOOK_NO_SOONER_S", 0.0)
     yield
+    # A look that is still under way would hold tables that the next test wants empty.
+    everybody = threading.Barrier(streams.LOOKERS)
+    list(streams._lookers.map(lambda _: everybody.wait(timeout=20), range(streams.LOOKERS)))
     # Views of the asynchronous client run in this thread; its connection would keep the test database from going.
     SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()
 
