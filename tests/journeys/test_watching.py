@@ -102,7 +102,7 @@ def test_text_grows_in_place_while_it_is_written(
 
     shots(signed_in, "draft-conversation" if tab else "draft-timeline")
     expect(signed_in.locator("#draft")).to_be_visible()
-    texts, wholes = sum("/draft/" in url for url in asked), sum("/steps/?" in url for url in asked)
+    texts, wholes = sum("/draft/" in url for url in asked), sum("/live/" in url for url in asked)
     assert texts >= 4  # the first may come with the page, which is asked again once it listens
     assert wholes <= texts / 2  # the page is asked again when it opens and every 20 s, not for each piece
 
