@@ -166,11 +166,12 @@ def _push_missing(entry_point: str, jobs: Sequence[tuple[str, str, str]]) -> Non
     connection = django_rq.get_connection(RUNS)
     try:
         with connection.pipeline(transaction=False) as pipe:
-            for _, job_id, _ in jobs:
-                pipe.hget(Job.key_for(job_id), "status")
-            known = pipe.execute(raise_on_error=False)
-            for (key, job_id, name), status in zip(jobs, known, strict=True):
-                if status != b"queued":  # never was there, was lost, or its worker died between taking and claiming
+            for each in queues.values():
+                pipe.lrange(each.key, 0, -1)
+            waiting = dict(zip(queues, map(set, pipe.execute()), strict=True))
+            for key, job_id, name in jobs:
+                # A job's own record may still call it queued though a worker died with it in its hands.
+                if job_id.encode() not in waiting[name]:
                     queues[name].enqueue_call(
                         entry_point, args=(key,), job_id=job_id, result_ttl=0, failure_ttl=KEEP_FAILED_S, pipeline=pipe
                     )

@@ -151,12 +151,13 @@ def test_forgotten_runs_go_into_the_queue_of_their_priority_once():
     assert len(queued()) == 2
 
 
-def test_a_job_that_was_taken_but_never_claimed_is_queued_again():
+@pytest.mark.parametrize("status", ["started", "queued"])  # died after the start was noted, or with the id in its hands
+def test_a_job_that_was_taken_but_never_claimed_is_queued_again(status):
     run = builders.a_run(RunStatus.QUEUED, queued_at=now() - LONG_AGO)
     workers.reconcile()
     redis = django_rq.get_connection(queue.RUNS)
     redis.lpop(f"rq:queue:{queue.RUNS}")
-    redis.hset(f"rq:job:{run.public_id}-0", "status", "started")
+    redis.hset(f"rq:job:{run.public_id}-0", "status", status)
 
     workers.reconcile()
 
