@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.conf import global_settings
+from django.db import transaction
 from django.test.utils import override_settings
 from django.utils.timezone import now
 from playwright.sync_api import Browser, Page, Route, expect
@@ -62,6 +63,7 @@ def stage(database: str) -> Stage:
     )
 
 
+@transaction.atomic  # real workers look on: one of them would mend a run that waits for a question not asked yet
 def a_waiting_run(release: Release) -> Run:
     run = a_run(
         RunStatus.WAITING, release=release, title="Refund the broken headphones",
