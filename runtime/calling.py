@@ -21,7 +21,7 @@ from runtime import attempts, calls, flights, journal, spending, threads, toolbo
 from runtime.attempts import Failure
 from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
-from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write
+from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write, Written
 from runtime.messages import Call
 from runtime.policies import folding, gating, looping, provenance
 from runtime.policies.budgeting import Exhausted
@@ -87,9 +87,9 @@ async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
         case Settle():
             return await _settle(engine, turn, manifest, entry, found, said)
         case Wait(until=until):
-            why = {"why": f"whether {call.name} happened is asked again later", "until": until.isoformat()}
-            told = [("call.verified", said), ("run.yielded", why)]
-            await engine.commit(turn, Write(status=RunStatus.QUEUED, wake_at=until, events=told))
+            asked = Write(events=[("call.verified", said)])
+            why = f"whether {call.name} happened is asked again later"
+            await engine.commit(turn, journal.yielded(why, until=until, write=asked))
             return True
         case Park(why=why_asked):
             await threads.run(calls.park_unknown, turn, call, manifest, entry, why_asked, found.evidence)
@@ -294,7 +294,7 @@ async def _perform(
         async with asyncio.timeout(manifest.timeout_s):
             if manifest.retry == "transactional" and not executable.is_async:
                 with flights.under_way(turn, on_pause=False):
-                    await threads.run_tool(
+                    write, written = await threads.run_tool(
                         engine.tool_room,
                         manifest.name,
                         _with_its_step,
@@ -306,7 +306,8 @@ async def _perform(
                         arguments,
                     )
                 outcome.say()
-                await turns.reload(engine.pool, turn)
+                turn.fold(write, written.seq - write.size)
+                turn.settle(written)
                 engine.announce(turn)
                 return False
             with flights.under_way(turn, on_pause=manifest.retry == "read"):
@@ -353,10 +354,8 @@ async def _again(
         with contextlib.suppress(Interrupted), flights.under_way(turn, on_pause=True):
             await asyncio.sleep(wait_s)
         return False
-    write.status, write.wake_at = RunStatus.QUEUED, datetime.now(UTC) + timedelta(seconds=wait_s)
-    why = f"{manifest.name} is tried again later"
-    write.events = [("run.yielded", {"why": why, "until": write.wake_at.isoformat()})]
-    await engine.commit(turn, write)
+    until = datetime.now(UTC) + timedelta(seconds=wait_s)
+    await engine.commit(turn, journal.yielded(f"{manifest.name} is tried again later", until=until, write=write))
     return True
 
 
@@ -374,7 +373,7 @@ async def _call(
 
 def _with_its_step(
     turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry, context: Any, arguments: Any
-) -> None:
+) -> tuple[Write, Written]:
     """Effect and result in one transaction: after a crash it either happened with its step or not at all."""
     with transaction.atomic(), connection.cursor() as cursor:
         value = executable.call(context, arguments)
@@ -387,7 +386,7 @@ def _with_its_step(
             raise LeaseLost
         done = _succeeded(manifest, entry, value)
         write = Write(finished=[done], tainted=_taints(manifest, done))
-        journal.commit_within(cursor, turn.lease, write)
+        return write, journal.commit_within(cursor, turn.lease, write)
 
 
 async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, finished: Finished) -> None:

@@ -90,7 +90,8 @@ class Engine:
             turn = await self.claimer.claim(run_id)
         except turns.Unusable as broken:
             log.exception("%s cannot be gone on with.", ids.public("run", run_id))
-            await self.committer.write(journal.operation(broken.lease, [_failure("internal_error", str(broken))]))
+            end = Finish(RunStatus.FAILED, "internal_error", str(broken))
+            await self.committer.write(journal.operation(broken.lease, [_ending(end)]))
             return
         if turn is None:
             return
@@ -202,7 +203,7 @@ class Engine:
             if turn.pause_requested and await self._pause(turn):
                 return
             if self.is_draining():
-                await self.commit(turn, Write(status=RunStatus.QUEUED, events=[("run.yielded", {"why": "draining"})]))
+                await self.commit(turn, journal.yielded("draining"))
                 return
             if await self._perform(turn):
                 return
@@ -241,8 +242,7 @@ class Engine:
         wait = timedelta(seconds=max(0.0, turn.not_before - time.monotonic()))
         if wait > LONGEST_SLEEP:
             wake_at = datetime.now(UTC) + wait
-            why = {"why": turn.why_not_before, "until": wake_at.isoformat()}
-            await self.commit(turn, Write(status=RunStatus.QUEUED, wake_at=wake_at, events=[("run.yielded", why)]))
+            await self.commit(turn, journal.yielded(turn.why_not_before, until=wake_at))
             return True
         if turn.must_flush:
             await self._flush_taken(turn, turn.take())
@@ -296,29 +296,7 @@ class Engine:
 
     async def finish(self, turn: Turn, end: Finish) -> None:
         """Write the last step and the final status, then let the outside know."""
-        moment = datetime.now(UTC)
-        text = journal.plain(end.text)
-        step = NewStep(
-            StepKind.ANSWER,
-            _END_NAMES[end.status],
-            StepStatus.DONE if end.status != RunStatus.FAILED else StepStatus.FAILED,
-            moment,
-            moment,
-            summary=end.detail or text[:120],
-            error=end.cause if end.status == RunStatus.FAILED else "",
-            output={"status": end.status, "cause": end.cause, "detail": end.detail, "text": text},
-        )
-        await self.commit(
-            turn,
-            Write(
-                steps=[step],
-                status=end.status,
-                cause=end.cause[:60],
-                cause_detail=end.detail,
-                answer=text,
-                events=[("run.finished", {"status": end.status, "cause": end.cause})],
-            ),
-        )
+        await self.commit(turn, _ending(end))
         if turn.row["callback_url"]:
             await asyncio.to_thread(queueing.callback_due, turn.run_id)
 
@@ -376,7 +354,7 @@ class Engine:
         for attempt in range(60):
             await asyncio.sleep(min(5, 0.2 * 2**attempt))
             try:
-                await self.commit(turn, Write(status=RunStatus.QUEUED, events=[("run.yielded", {"why": "database"})]))
+                await self.commit(turn, journal.yielded("database"))
                 return
             except LeaseLost:
                 return
@@ -408,13 +386,25 @@ def _take_input(turn: Turn) -> None:
     turn.hold(Write(steps=[step]))
 
 
-def _failure(cause: str, detail: str) -> Write:
-    """The end of a run whose journal cannot be read."""
+def _ending(end: Finish) -> Write:
+    """The last step of a run, and what it changes on it."""
     moment = datetime.now(UTC)
-    output = {"status": RunStatus.FAILED, "cause": cause, "detail": detail, "text": ""}
+    text = journal.plain(end.text)
     step = NewStep(
-        StepKind.ANSWER, _END_NAMES[RunStatus.FAILED], StepStatus.FAILED, moment, moment, summary=detail, error=cause,
-        output=output,
-    )  # fmt: skip
-    event = ("run.finished", {"status": RunStatus.FAILED, "cause": cause})
-    return Write(steps=[step], status=RunStatus.FAILED, cause=cause, cause_detail=detail, events=[event])
+        StepKind.ANSWER,
+        _END_NAMES[end.status],
+        StepStatus.DONE if end.status != RunStatus.FAILED else StepStatus.FAILED,
+        moment,
+        moment,
+        summary=end.detail or text[:120],
+        error=end.cause if end.status == RunStatus.FAILED else "",
+        output={"status": end.status, "cause": end.cause, "detail": end.detail, "text": text},
+    )
+    return Write(
+        steps=[step],
+        status=end.status,
+        cause=end.cause[:60],
+        cause_detail=end.detail,
+        answer=text,
+        events=[("run.finished", {"status": end.status, "cause": end.cause})],
+    )

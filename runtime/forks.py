@@ -22,10 +22,9 @@ from console import audit, ids, live, problems
 from console.actors import EVERY_SCOPE, Actor
 from releases.bundles import Budgets, canonical
 from releases.models import Release
-from runtime import admission, backpressure, conversations, deadlines, events, interventions, queueing, runs
+from runtime import admission, backpressure, conversations, deadlines, events, interventions, journal, queueing, runs
 from runtime.models import Run, Step, StepPayload
 from runtime.policies import folding, forking
-from runtime.policies.folding import Entry
 from runtime.states import Hold, OnBusy, RunKind, RunStatus, StepKind, StepStatus
 
 BATCH = 500
@@ -161,25 +160,10 @@ def _kept(source: Run, steps: Sequence[Step], first: int, release: Release) -> l
     if not steps:
         return []
     retries = {tool.name: tool.retry for tool in source.release.bundle.tools}
-    entries = [_entry(step) for step in steps]
+    entries = [journal.stored_entry(step) for step in steps]
     kept = forking.decide_kept(entries, first, retries=retries, is_same_release=release.pk == source.release_id)
     places = {entry.seq for entry in kept}
     return [step for step in steps if step.seq in places]
-
-
-def _entry(step: Step) -> Entry:
-    return Entry(
-        seq=step.seq,
-        kind=StepKind(step.kind),
-        name=step.name,
-        status=StepStatus(step.status),
-        verdict=step.verdict,
-        rule=step.rule,
-        error=step.error,
-        call_id=step.call_id,
-        input=step.payload.input,
-        output=step.payload.output,
-    )
 
 
 def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str, str]) -> Run:

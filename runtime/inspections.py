@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console import ids, words
-from runtime import labels, messages
+from runtime import journal, labels, messages
 from runtime.labels import Badge
 from runtime.models import Run, Step
 from runtime.policies import folding
@@ -120,15 +120,10 @@ def _told(step: Step) -> list[dict[str, Any]]:
     earlier = step.run.steps.filter(seq__lt=step.seq)
     replies = earlier.filter(kind=StepKind.MODEL, status=StepStatus.DONE).order_by("-seq")
     since = earlier.filter(seq__gte=Coalesce(Subquery(replies.values("seq")[:1]), 0)).select_related("payload")
-    state = folding.fold(folding.begin(), [_entry(one) for one in since.order_by("seq") if hasattr(one, "payload")])
+    state = folding.fold(
+        folding.begin(), [journal.stored_entry(one) for one in since.order_by("seq") if hasattr(one, "payload")]
+    )
     return [messages.to_json(told) for told in state.messages]
-
-
-def _entry(step: Step) -> folding.Entry:
-    return folding.Entry(
-        step.seq, StepKind(step.kind), step.name, StepStatus(step.status), str(step.pk), step.verdict, step.rule,
-        call_id=step.call_id, input=step.payload.input, output=step.payload.output,
-    )  # fmt: skip
 
 
 def message(stored: Mapping[str, Any]) -> Message:

@@ -21,8 +21,9 @@ from psycopg.types.json import Jsonb
 
 from console import ids, redact
 from releases import switches
+from runtime.models import Step
 from runtime.policies.folding import Entry
-from runtime.states import FINAL, StepKind, StepStatus
+from runtime.states import FINAL, RunStatus, StepKind, StepStatus
 
 
 class LeaseLost(Exception):
@@ -151,6 +152,14 @@ class Write:
     def size(self) -> int:
         """How many numbers of the run's `seq` it takes."""
         return len(self.steps) + len(self.finished) + len(self.events)
+
+
+def yielded(why: str, *, until: datetime | None = None, write: Write | None = None) -> Write:
+    """Give the run back to the queue, to be claimed again at once or at `until`; `write` goes with it."""
+    write = write or Write()
+    about = {"why": why, "until": until.isoformat()} if until else {"why": why}
+    events = [*write.events, ("run.yielded", about)]
+    return replace(write, status=RunStatus.QUEUED, wake_at=until, events=events)
 
 
 @dataclass(frozen=True)
@@ -371,6 +380,23 @@ def entry(step: NewStep, seq: int) -> Entry:
         cost_usd=step.cost_usd,
         input=step.given.value,
         output=step.result.value,
+    )
+
+
+def stored_entry(step: Step) -> Entry:
+    """The entry that `load` would read for a stored step, as far as messages and lineage need it."""
+    return Entry(
+        seq=step.seq,
+        kind=StepKind(step.kind),
+        name=step.name,
+        status=StepStatus(step.status),
+        id=str(step.pk),
+        verdict=step.verdict,
+        rule=step.rule,
+        error=step.error,
+        call_id=step.call_id,
+        input=step.payload.input,
+        output=step.payload.output,
     )
 
 
