@@ -44,7 +44,6 @@ class Reserve:
 
 
 A_STEP = Reserve()
-A_MODEL_CALL = Reserve(model_calls=1)
 A_TOOL_CALL = Reserve(tool_calls=1)
 
 

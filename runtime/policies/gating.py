@@ -163,7 +163,7 @@ def _origins(facts: Facts) -> provenance.Verdict | None:
     if facts.known is None or facts.labels is None or not facts.known.is_tainted:
         return None
     verdict = provenance.decide(facts.known, facts.labels, facts.arguments or {})
-    return None if verdict.rule in ("read", "untainted") else verdict
+    return None if verdict.rule == "read" else verdict
 
 
 def _strictest(

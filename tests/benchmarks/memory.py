@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from console.embedded import servers
+from tests.benchmarks import ground
 
-MANAGE = servers.ROOT / "manage.py"
 MARKS = (100, 1000, 5000, 10_000)
 
 
@@ -85,14 +83,8 @@ def one(runs: int) -> None:
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    with tempfile.TemporaryDirectory(prefix="steadyhand-bench-") as name:
-        folder = Path(name)
-        os.environ["STEADYHAND_DATA_DIR"] = str(folder)
-        (folder / "static").mkdir()
-        with servers.running(folder, throwaway=True) as started:
-            env = os.environ | started.variables | {"DJANGO_SETTINGS_MODULE": "console.settings"}
-            subprocess.run([sys.executable, MANAGE, "migrate", "--verbosity=0"], env=env, check=True)
-            ran = subprocess.run([sys.executable, __file__, "one", str(runs)], env=env, stdout=-1, check=True)
+    with ground.standing():
+        ran = subprocess.run([sys.executable, __file__, "one", str(runs)], stdout=-1, check=True)
         print(json.dumps({"bench": "memory", "runs": runs, **json.loads(ran.stdout.splitlines()[-1])}), flush=True)
 
 

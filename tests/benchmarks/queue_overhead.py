@@ -13,16 +13,14 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from console.embedded import servers
+from tests.benchmarks import ground
 
-MANAGE = servers.ROOT / "manage.py"
 IN_FLIGHT = {1: 0.0, 100: 0.02, 2000: 0.5}  # how long each job is in flight, in seconds
 ENTRY_POINT = "tests.benchmarks.queue_overhead.idle"  # known to this process only
 
@@ -102,17 +100,11 @@ def _cpu(redis: Any) -> float:
 
 def main() -> None:
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
-    with tempfile.TemporaryDirectory(prefix="steadyhand-bench-") as name:
-        folder = Path(name)
-        os.environ["STEADYHAND_DATA_DIR"] = str(folder)
-        (folder / "static").mkdir()
-        with servers.running(folder, throwaway=True) as started:
-            env = os.environ | started.variables | {"DJANGO_SETTINGS_MODULE": "console.settings"}
-            subprocess.run([sys.executable, MANAGE, "migrate", "--verbosity=0"], env=env, check=True)
-            found = {}
-            for places in IN_FLIGHT:  # a worker is a process, and ends with it
-                ran = subprocess.run([sys.executable, __file__, "one", str(places), str(jobs)], env=env, stdout=-1)
-                found[str(places)] = json.loads(ran.stdout.splitlines()[-1])
+    with ground.standing():
+        found = {}
+        for places in IN_FLIGHT:  # a worker is a process, and ends with it
+            ran = subprocess.run([sys.executable, __file__, "one", str(places), str(jobs)], stdout=-1)
+            found[str(places)] = json.loads(ran.stdout.splitlines()[-1])
         print(json.dumps({"bench": "queue_overhead", "jobs": jobs, "in_flight": found}), flush=True)
 
 
