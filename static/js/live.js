@@ -149,13 +149,21 @@ setInterval(() => {
 }, CATCH_UP_MS);
 
 // An open dialog, or details that somebody reads, are not taken away: the region is renewed once they are closed.
-document.body.addEventListener("htmx:confirm", (event) => {
-  const open = event.detail.elt.querySelector?.("dialog[open], details[data-hold][open]");
-  const heard = open ? [...topics()].filter((topic) => listens(event.detail.elt, topic)) : [];
-  if (heard.length === 0) return;
-  event.preventDefault();
+function isHeld(region) {
+  const open = region.querySelector?.("dialog[open], details[data-hold][open]");
+  const heard = open ? [...topics()].filter((topic) => listens(region, topic)) : [];
+  if (heard.length === 0) return false;
   const closes = open.localName === "dialog" ? "close" : "toggle";
   open.addEventListener(closes, () => setTimeout(() => heard.forEach(fire), SETTLE_MS), { once: true });
+  return true;
+}
+
+document.body.addEventListener("htmx:confirm", (event) => {
+  if (isHeld(event.detail.elt)) event.preventDefault();
+});
+// Opened while the answer was on its way.
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  if (isHeld(event.detail.requestConfig.elt)) event.detail.shouldSwap = false;
 });
 
 document.body.addEventListener("htmx:beforeRequest", (event) => asking.add(event.detail.requestConfig.elt));

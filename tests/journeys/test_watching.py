@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 from django.conf import global_settings
 from django.test.utils import override_settings
 from django.utils.timezone import now
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from console import live
 from console.models import User
@@ -240,3 +241,26 @@ def test_the_runs_own_tab_shows_each_attempt(
     expect(signed_in.get_by_text("The receiver answered 503.").first).to_be_visible()
     shots(signed_in, "deliveries-tab")
     assert axe(signed_in) == []
+
+
+def test_details_opened_while_the_page_asks_again_stay_open(signed_in: Page, stage: Stage) -> None:
+    held: list[Route] = []
+
+    def hold_the_first_refresh(route: Route) -> None:
+        if held or "hx-request" not in route.request.headers:
+            route.continue_()
+        else:
+            held.append(route)
+
+    signed_in.route(re.compile(r"tab=deliveries"), hold_the_first_refresh)
+    with signed_in.expect_request(lambda request: "hx-request" in request.headers):  # once the page listens
+        signed_in.goto(f"{stage.told.get_absolute_url()}?tab=deliveries")
+    signed_in.get_by_text("It is away.").click()
+
+    with signed_in.expect_response(lambda answer: answer.request == held[0].request) as answered:
+        held[0].continue_()
+    answered.value.finished()
+
+    expect(signed_in.get_by_text("The receiver answered 503.").first).to_be_visible()
+    with signed_in.expect_request(lambda request: "hx-request" in request.headers):  # what was put off is made up for
+        signed_in.get_by_text("It is away.").click()
