@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from console.principals import EVERY_END_USER, Grant
+
 EVERY_AGENT = "*"
 EVERY_SCOPE = "*"
 
@@ -18,6 +20,8 @@ class Actor:
     rights: frozenset[tuple[str, str]] = frozenset()
     tool_scopes: frozenset[str] = frozenset()
     roles: tuple[str, ...] = field(default=())
+    acts_for: Grant = EVERY_END_USER  # whoever may start runs does so for customers; a token only as it was granted
+    itself: str = ""  # the id under which it acts for nobody else
 
     def may(self, permission: str, *, agent: str | None = None) -> bool:
         """Whether the permission holds on this agent; without one, on any agent at all."""

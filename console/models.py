@@ -12,10 +12,15 @@ from django.utils import timezone
 
 from console import ids, roles
 from console.actors import EVERY_AGENT, EVERY_SCOPE, Actor
+from console.principals import ANY, Grant, PrincipalKind, narrowed
 
 
 def every_scope() -> list[str]:
     return [EVERY_SCOPE]
+
+
+def every_end_user() -> list[str]:
+    return [ANY]
 
 
 class UserManager(BaseUserManager["User"]):
@@ -91,6 +96,7 @@ class User(AbstractBaseUser):
             ),
             tool_scopes=frozenset(self.tool_scopes if grants else []),
             roles=tuple(sorted({grant.role for grant in grants})),
+            itself=f"{PrincipalKind.STAFF}:{ids.public('usr', self.pk)}",
         )
 
 
@@ -125,6 +131,19 @@ class ApiToken(models.Model):
     digest = models.CharField(max_length=64)
     scopes = ArrayField(models.CharField(max_length=80), default=list)
     tool_scopes = ArrayField(models.CharField(max_length=80), default=every_scope, blank=True)
+    end_users = ArrayField(
+        models.CharField(max_length=120),
+        default=every_end_user,
+        db_default=[ANY],
+        blank=True,
+        help_text="Patterns of the ids of end users it may act for",
+    )
+    attributes = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        blank=True,
+        help_text="What it may assert of them: {name: value}, * for any value",
+    )
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -139,19 +158,20 @@ class ApiToken(models.Model):
     def actor(self) -> Actor:
         """What the token may do: its scopes, and never more than its owner may."""
         owner = self.owner.actor()
-        tools = owner.tool_scopes & frozenset(self.tool_scopes)
-        if EVERY_SCOPE in owner.tool_scopes:
-            tools = frozenset(self.tool_scopes)
-        elif EVERY_SCOPE in self.tool_scopes:
-            tools = owner.tool_scopes
         return Actor(
             kind="token",
             id=str(self.pk),
             label=f"{self.name} ({self.owner})",
             rights=frozenset(right for right in owner.rights if right[0] in self.scopes),
-            tool_scopes=tools,
+            tool_scopes=frozenset(narrowed(self.tool_scopes, owner.tool_scopes)),
             roles=owner.roles,
+            acts_for=self.grant,
+            itself=f"{PrincipalKind.SERVICE}:{ids.public('tok', self.pk)}",
         )
+
+    @property
+    def grant(self) -> Grant:
+        return Grant(tuple(self.end_users), dict(self.attributes))
 
 
 # Nouns of audited actions that people call something else.

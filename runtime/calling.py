@@ -155,6 +155,7 @@ def _facts(turn: Turn, command: Judge, prepared: toolbox.Prepared, engaged: tupl
         agent=turn.agent,
         switches=engaged,
         scopes=frozenset(turn.row["scopes"]),
+        principal=turn.principal,
         arguments=prepared.arguments,
         schema_errors=prepared.errors,
         has_secret=prepared.arguments is not None and redact.has_secret(prepared.arguments),

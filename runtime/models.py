@@ -13,6 +13,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console import ids
+from console.actors import EVERY_SCOPE
+from console.models import every_scope
+from console.principals import Principal
 from releases.models import Agent, Release
 from runtime.states import (
     FINAL,
@@ -42,11 +45,22 @@ class Thread(models.Model):
     agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="threads")
     principal_id = models.CharField(max_length=120)
     principal_label = models.CharField(max_length=200, blank=True)
+    principal_attributes = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
+    scopes = ArrayField(
+        models.CharField(max_length=80),
+        default=every_scope,
+        db_default=[EVERY_SCOPE],
+        help_text="What its first run was allowed; no later one is allowed more",
+    )
     tainted = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
         return self.public_id
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(self.principal_id, self.principal_label, self.principal_attributes)
 
     @property
     def public_id(self) -> str:
@@ -128,6 +142,11 @@ class Run(models.Model):
 
     principal_id = models.CharField(max_length=120)
     principal_label = models.CharField(max_length=200, blank=True)
+    principal_attributes = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),
+        help_text="What was asserted of the principal, frozen: {name: text}",
+    )
     scopes = ArrayField(models.CharField(max_length=80), default=list)
     started_by_kind = models.CharField(max_length=20)
     started_by_id = models.CharField(max_length=64, blank=True)
@@ -285,6 +304,10 @@ class Run(models.Model):
     @property
     def public_id(self) -> str:
         return ids.public("run", self.pk)
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(self.principal_id, self.principal_label, self.principal_attributes)
 
     @property
     def is_final(self) -> bool:
@@ -677,6 +700,7 @@ class Schedule(models.Model):
     input_text = models.TextField()
     principal_id = models.CharField(max_length=120)
     principal_label = models.CharField(max_length=200, blank=True)
+    principal_attributes = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
     scopes = ArrayField(models.CharField(max_length=80), default=list)
     expression = models.CharField(max_length=120, help_text="Five cron fields, or: every 15 minutes")
     time_zone = models.CharField(max_length=60, default="UTC")
@@ -705,6 +729,10 @@ class Schedule(models.Model):
     @property
     def public_id(self) -> str:
         return ids.public("sch", self.pk)
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(self.principal_id, self.principal_label, self.principal_attributes)
 
     def audit_subject(self) -> tuple[str, str, str, str]:
         return "schedule", self.public_id, self.name, f"/schedules/{self.public_id}/"

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_type_hints
 from django.conf import settings
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from console.principals import Principal
 from releases.bundles import ArgumentClass, Effect, Retry, ToolManifest
 
 ENTRY_POINT_GROUP = "steadyhand.tools"
@@ -29,16 +30,26 @@ ENTRY_POINT_GROUP = "steadyhand.tools"
 
 @dataclass(frozen=True)
 class ToolContext:
-    """Who a call is made for. `idempotency_key` is the same for every attempt of the same call."""
+    """For whom a call is made: a tool reaches the data of this principal only.
+
+    `idempotency_key` is the same for every attempt of the same call.
+    """
 
     run_id: str
     thread_id: str
     agent: str
     release: str
-    principal_id: str
-    principal_label: str
+    principal: Principal
     scopes: frozenset[str]
     idempotency_key: str
+
+    @property
+    def principal_id(self) -> str:
+        return self.principal.id
+
+    @property
+    def principal_label(self) -> str:
+        return self.principal.label
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from console import ids
+from console.principals import Principal
 from releases import switches
 from releases.bundles import Budgets, Bundle
 from releases.policies.switching import Engaged
@@ -58,11 +59,11 @@ event AS (
     FROM run
 )
 SELECT run.id, run.seq, run.fence, run.steps_used, run.thread_id, run.kind, run.input_text, run.principal_id,
-    run.principal_label, run.scopes, run.agent_id, run.budgets, run.working_ms, run.cancel_requested_at IS NOT NULL AS
-    cancel_requested, run.cancelled_by_label, run.cancel_reason, run.slots, run.started_by_id, run.callback_url,
-    run.created_at, run.pause_requested_at IS NOT NULL AS pause_requested, run.forked_at_step, run.history_before,
-    run.agent_slug, run.agent_name, run.title, run.tainted, run.release_id, release.version, release.digest,
-    release.created_by_id AS authored_by,
+    run.principal_label, run.principal_attributes, run.scopes, run.agent_id, run.budgets, run.working_ms,
+    run.cancel_requested_at IS NOT NULL AS cancel_requested, run.cancelled_by_label, run.cancel_reason, run.slots,
+    run.started_by_id, run.callback_url, run.created_at, run.pause_requested_at IS NOT NULL AS pause_requested,
+    run.forked_at_step, run.history_before, run.agent_slug, run.agent_name, run.title, run.tainted, run.release_id,
+    release.version, release.digest, release.created_by_id AS authored_by,
     EXISTS (SELECT 1 FROM runtime_run AS earlier
             WHERE earlier.thread_id = run.thread_id
                 AND earlier.created_at < COALESCE(run.history_before, run.created_at)) AS has_history
@@ -134,6 +135,11 @@ class Turn:
         return str(self.row["agent_slug"])
 
     @cached_property
+    def principal(self) -> Principal:
+        row = self.row
+        return Principal(str(row["principal_id"]), str(row["principal_label"]), dict(row["principal_attributes"]))
+
+    @cached_property
     def lease(self) -> journal.Lease:
         return journal.Lease(self.run_id, int(self.row["fence"]))
 
@@ -192,8 +198,7 @@ class Turn:
             thread_id=ids.public("thr", UUID(str(self.row["thread_id"]))),
             agent=self.agent,
             release=str(self.row["version"]),
-            principal_id=str(self.row["principal_id"]),
-            principal_label=str(self.row["principal_label"]),
+            principal=self.principal,
             scopes=frozenset(self.row["scopes"]),
             idempotency_key=idempotency_key,
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from console.actors import EVERY_SCOPE
+from console.principals import NOBODY, Principal
 from releases.bundles import Budgets, Bundle, Rule, ToolManifest
 from releases.policies import switching
 from releases.policies.switching import Engaged
@@ -43,6 +44,7 @@ class Facts:
     known: Knowledge | None = None  # what the run knows about the origin of values
     labels: Labels | None = None  # of the tool
     loop: Loop | None = None  # the same few calls were made again and again before
+    principal: Principal = NOBODY  # for whom the run works: kind, id, attributes
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 
 from approvals.models import ApprovalRequest
+from console.principals import Principal
 from runtime import tools
 from runtime.states import RunStatus
 from runtime.tools import BadArguments, ToolContext, ToolError
@@ -48,7 +49,7 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def call(name: str, key: str = "run_1:1", **arguments: Any) -> Any:
     found = tools.find(name)
     assert found is not None
-    context = ToolContext("run_1", "thr_1", "buyer", "1", "usr_1", "", frozenset(), key)
+    context = ToolContext("run_1", "thr_1", "buyer", "1", Principal("usr_1"), frozenset(), key)
     return found.call(context, found.canonical(arguments))
 
 

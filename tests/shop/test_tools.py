@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, transaction
 
+from console.principals import Principal
 from runtime import tools
 from runtime.shop.models import AddressChange, Customer, DraftReply, Order, OutboxMessage, PolicyDocument, Refund
 from runtime.tools import BadArguments, ToolContext, ToolError
@@ -17,7 +18,7 @@ NEW_ADDRESS = {"street": "14 Broad Street", "city": "Lagos", "postal_code": "100
 
 
 def context(principal: str = ANA, *, key: str = "run_1:1", release: str = "1", agent: str = "support") -> ToolContext:
-    return ToolContext("run_1", "thr_1", agent, release, principal, "", frozenset({"*"}), key)
+    return ToolContext("run_1", "thr_1", agent, release, Principal(principal), frozenset({"*"}), key)
 
 
 def call(name: str, ctx: ToolContext, **arguments: Any) -> Any:
