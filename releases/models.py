@@ -12,7 +12,7 @@ from django.utils import timezone
 from console import ids
 from console.models import User
 from releases.bundles import Bundle
-from releases.states import Scope, SwitchEffect
+from releases.states import LabelVerdict, Scope, SwitchEffect
 
 
 class Agent(models.Model):
@@ -51,6 +51,9 @@ class Release(models.Model):
     version = models.CharField(max_length=80)
     digest = models.CharField(max_length=64)
     content = models.JSONField()
+    # What was accepted of these tools when the release was made, where no active release says it: see releases.labels.
+    declared = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
+    declared_seal = models.CharField(max_length=64, blank=True, default="", db_default="")
     note = models.TextField(blank=True)
     created_by_id = models.CharField(max_length=64, blank=True)
     created_by_label = models.CharField(max_length=300, blank=True)
@@ -79,6 +82,38 @@ class Release(models.Model):
 
     def audit_subject(self) -> tuple[str, str, str, str]:
         return "release", self.public_id, str(self), f"/releases/{self.public_id}/"
+
+
+class LabelReview(models.Model):
+    """A second person's word on the label changes of a release. `digest` is that of exactly these changes and release.
+
+    `seal` is keyed from outside the database, so that a row written or edited there counts for nothing.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="label_reviews")
+    digest = models.CharField(max_length=64)
+    verdict = models.CharField(max_length=10, choices=[(verdict.value, verdict.value) for verdict in LabelVerdict])
+    changes = models.JSONField(help_text="What was reviewed: tool, whose labels before, before, after")
+    reason = models.TextField()
+    by_kind = models.CharField(max_length=20)
+    by_id = models.CharField(max_length=64)
+    by_label = models.CharField(max_length=300)
+    at = models.DateTimeField(default=timezone.now)
+    seal = models.CharField(max_length=64)
+
+    class Meta:
+        ordering: ClassVar = ["-at", "-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["release", "digest"], name="label_review_once"),
+            models.CheckConstraint(
+                condition=models.Q(verdict__in=[verdict.value for verdict in LabelVerdict]),
+                name="label_review_verdict_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} by {self.by_label}"
 
 
 class Activation(models.Model):

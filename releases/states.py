@@ -1,4 +1,4 @@
-"""Effects and scopes of kill switches."""
+"""Effects and scopes of kill switches, and what a reviewer of labels can say."""
 
 from enum import StrEnum
 
@@ -21,3 +21,10 @@ EFFECTS_OF_SCOPE = {
     Scope.AGENT: frozenset({SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW}),
     Scope.TOOL: frozenset({SwitchEffect.DISABLE_TOOL, SwitchEffect.FORCE_REVIEW}),
 }
+
+
+class LabelVerdict(StrEnum):
+    """One word per release and change; a rejected release stays as it is, and a new one is made."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"

@@ -47,6 +47,10 @@ class MetricPoint(models.Model):
     steps = models.PositiveBigIntegerField(default=0)
     tool_calls = models.PositiveBigIntegerField(default=0)
     tool_errors = models.PositiveBigIntegerField(default=0)
+    tool_refused = models.PositiveBigIntegerField(default=0, db_default=0, help_text="Calls that the gate refused")
+    tool_asked = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="Calls that a person was asked about"
+    )
     input_tokens = models.PositiveBigIntegerField(default=0)
     cached_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
