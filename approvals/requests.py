@@ -176,13 +176,13 @@ def void(subject_kind: str, subject_id: str, *, by: Actor, reason: str) -> Appro
 
 
 @transaction.atomic
-def freeze(*, action: str | None, agent: str | None, by: Actor, reason: str, url: str = "") -> int:
+def freeze(*, action: str | None, agent: str | None, by: Actor, reason: str, url: str = "", prefix: str = "") -> int:
     """Stop the clock of open requests for an action (or all of an agent's, or all). Returns how many.
 
-    `url` leads to what stops them.
+    `prefix` is how the actions begin that are meant; `url` leads to what stops them.
     """
     moment, frozen = now(), 0
-    for request in _matching(ApprovalStatus.PENDING, action, agent):
+    for request in _matching(ApprovalStatus.PENDING, action, agent, prefix):
         request.left_when_frozen = max(request.due_at - moment, timedelta(minutes=1))
         request.status = move(APPROVAL_MOVES, ApprovalStatus(request.status), ApprovalStatus.FROZEN)
         request.version += 1
@@ -202,13 +202,14 @@ def thaw(
     reason: str,
     still: Callable[[ApprovalRequest], str] = lambda request: "",
     url: str = "",
+    prefix: str = "",
 ) -> int:
     """Start the clock again with the time that was left. Returns how many.
 
     `still` says what else stops a request; one that it answers for stays frozen, with that as the new reason.
     """
     moment, thawed = now(), 0
-    for request in _matching(ApprovalStatus.FROZEN, action, agent):
+    for request in _matching(ApprovalStatus.FROZEN, action, agent, prefix):
         other = still(request)
         if other:
             _event(request, "frozen", by=by, reason=other, url=url)
@@ -229,10 +230,12 @@ def announce(request: ApprovalRequest) -> None:
     live.announce("approvals", f"approval:{request.public_id}")
 
 
-def _matching(status: ApprovalStatus, action: str | None, agent: str | None) -> list[ApprovalRequest]:
+def _matching(status: ApprovalStatus, action: str | None, agent: str | None, prefix: str) -> list[ApprovalRequest]:
     found = ApprovalRequest.objects.select_for_update().filter(status=status).order_by("pk")
     if action is not None:
         found = found.filter(action=action)
+    if prefix:
+        found = found.filter(action__startswith=prefix)
     if agent is not None:
         found = found.filter(agent=agent)
     return list(found)

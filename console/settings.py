@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "approvals",
     "releases",
     "runtime",
+    "runtime.mcp",
     "runtime.shop",
     "telemetry",
 ]

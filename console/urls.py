@@ -46,6 +46,7 @@ urlpatterns = [
     path("approvals/", include("approvals.urls")),
     path("", include("releases.urls")),
     path("", include("runtime.urls")),
+    path("mcp/", include("runtime.mcp.urls")),
     path("", include("telemetry.urls")),
     path("api/v1/", api.urls),
 ]

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from releases.states import SERVER_MARK
+
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
 ProviderName = Literal["scripted", "replay", "openai", "anthropic", "openai-compatible"]
 
@@ -101,6 +103,18 @@ class ToolManifest(Part):
         default={}, description="Values of an argument that need no source: {permission: [r]}"
     )
     labelled: bool = Field(default=True, description="False when nobody has reviewed these labels")
+    server: str = Field(
+        default="",
+        max_length=40,
+        exclude_if=lambda name: not name,
+        description="The MCP server that offers it as <server>__<name>",
+    )
+    schema_digest: str = Field(
+        default="",
+        exclude_if=lambda digest: not digest,
+        pattern=r"^([0-9a-f]{64})?$",
+        description="SHA-256 of what was reviewed of it; the server must offer exactly that",
+    )
     title: str = Field(
         default="", max_length=200, description="Sentence for people: Refund ${amount} for order {order_id}"
     )
@@ -112,6 +126,16 @@ class ToolManifest(Part):
                 f"{self.name} is unsafe to repeat, so it cannot have {self.retries.attempts} attempts. "
                 "Leave `retries` out, or make it idempotent or transactional."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _server_fits(self) -> ToolManifest:
+        if bool(self.server) != bool(self.schema_digest):
+            raise ValueError(f"{self.name}: `server` and `schema_digest` belong together; set both or none")
+        if self.server and self.name.partition(SERVER_MARK)[0] != self.server:
+            raise ValueError(f"{self.name}: a tool of MCP server {self.server} is called {self.server}{SERVER_MARK}...")
+        if self.server and (self.verifies or self.retry == "transactional"):
+            raise ValueError(f"{self.name}: a tool of an MCP server can neither be transactional nor verify")
         return self
 
     @cached_property

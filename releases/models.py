@@ -141,7 +141,8 @@ class KillSwitchQuerySet(models.QuerySet["KillSwitch"]):
 class KillSwitch(models.Model):
     """One engagement of a switch; lifting it ends the row, engaging again makes a new one.
 
-    `target` is an agent's slug or a tool's name (on every agent that has it), empty for everything.
+    `target` is an agent's slug, a tool's name (on every agent that has it) or an MCP server's name (all its tools);
+    empty for everything.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.new, editable=False)
@@ -184,7 +185,12 @@ class KillSwitch(models.Model):
     @property
     def title(self) -> str:
         """A sentence for people: "issue_refund is off"."""
-        where = {"everything": "Everything", "agent": f"Agent {self.target}", "tool": self.target}[self.scope]
+        where = {
+            "everything": "Everything",
+            "agent": f"Agent {self.target}",
+            "tool": self.target,
+            "server": f"MCP server {self.target}",
+        }[self.scope]
         words = {
             SwitchEffect.PAUSE_RUNS: "new runs are paused",
             SwitchEffect.DISABLE_TOOL: "off",

@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 
+SERVER_MARK = "__"  # between the name of an MCP server and that of its tool
+
 
 class Scope(StrEnum):
     EVERYTHING = "everything"
     AGENT = "agent"
     TOOL = "tool"
+    SERVER = "server"  # every tool of an MCP server
 
 
 class SwitchEffect(StrEnum):
@@ -20,6 +23,7 @@ EFFECTS_OF_SCOPE = {
     Scope.EVERYTHING: frozenset({SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW}),
     Scope.AGENT: frozenset({SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW}),
     Scope.TOOL: frozenset({SwitchEffect.DISABLE_TOOL, SwitchEffect.FORCE_REVIEW}),
+    Scope.SERVER: frozenset({SwitchEffect.DISABLE_TOOL, SwitchEffect.FORCE_REVIEW}),
 }
 
 

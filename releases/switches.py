@@ -8,6 +8,7 @@ switch or sees it: no call starts after the switch's commit, and no cache stands
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -21,13 +22,27 @@ from console.actors import Actor
 from releases.models import Agent, KillSwitch, Release, SwitchEpoch
 from releases.policies import switching
 from releases.policies.switching import Engaged
-from releases.states import EFFECTS_OF_SCOPE, Scope, SwitchEffect
+from releases.states import EFFECTS_OF_SCOPE, SERVER_MARK, Scope, SwitchEffect
 
 # Taken before any row by whoever takes it: nobody waits for it while holding an approval request.
 SWITCH_LOCK = 0x5D50
 PAGE = "/switches/"
 NO_REASON = "No reason given yet."
 STOPPING = (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF)
+_servers: list[Callable[[str], bool]] = []
+
+
+class _Behind(TypedDict):
+    """Which approval requests a switch stops."""
+
+    action: str | None
+    agent: str | None
+    prefix: str
+
+
+def register_servers(is_known: Callable[[str], bool]) -> None:
+    """Say who knows the names of MCP servers that no release names yet, in `apps.ready()`."""
+    _servers.append(is_known)
 
 
 def blocking_sql(agent: str, tool: str, is_write: str, is_reviewed: str) -> str:
@@ -180,6 +195,9 @@ def _exists(scope: Scope, target: str) -> bool:
     """Tools count from any release, because runs under way keep theirs."""
     if scope == Scope.AGENT:
         return Agent.objects.filter(slug=target).exists()
+    if scope == Scope.SERVER:
+        named = Release.objects.filter(content__tools__contains=[{"server": target}]).exists()
+        return named or any(is_known(target) for is_known in _servers)
     return scope == Scope.EVERYTHING or Release.objects.filter(content__tools__contains=[{"name": target}]).exists()
 
 
@@ -196,8 +214,11 @@ def _next_epoch() -> int:
     return row.epoch
 
 
-def _approvals_behind(switch: KillSwitch) -> dict[str, str | None]:
+def _approvals_behind(switch: KillSwitch) -> _Behind:
+    if switch.scope == Scope.SERVER:
+        return {"action": None, "agent": None, "prefix": switch.target + SERVER_MARK}
     return {
+        "prefix": "",
         "action": switch.target if switch.scope == Scope.TOOL else None,
         "agent": switch.target if switch.scope == Scope.AGENT else None,
     }

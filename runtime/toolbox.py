@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -35,6 +35,21 @@ Source = Callable[[ToolManifest, UUID, str], Executable]
 _sources: dict[str, Source] = {}
 
 
+_servers: list[Callable[[ToolManifest], Executable]] = []
+_closings: list[Callable[[], Awaitable[None]]] = []
+
+
+def register_servers(source: Callable[[ToolManifest], Executable], closing: Callable[[], Awaitable[None]]) -> None:
+    """Say who executes the tools of MCP servers, and how their connections are closed, in `apps.ready()`."""
+    _servers[:], _closings[:] = [source], [closing]
+
+
+async def aclose_all() -> None:
+    """Close what tools have open on the running event loop."""
+    for closing in _closings:
+        await closing()
+
+
 def register(provider: str, source: Source) -> None:
     """Say who executes the tools of releases with this provider, given manifest, thread and call id."""
     _sources[provider] = source
@@ -43,10 +58,15 @@ def register(provider: str, source: Source) -> None:
 def resolve(bundle: Bundle, manifest: ToolManifest, thread_id: UUID, call_id: str) -> Executable | None:
     """What executes this call: the installed tool of this name, unless the release's provider brings its own.
 
-    None when the release names a tool that no installed package offers.
+    A tool of an MCP server is never looked for among the installed ones, and the other way round. None when the release
+    names a tool that nobody offers.
     """
     source = _sources.get(bundle.model.provider)
-    return source(manifest, thread_id, call_id) if source else tools.find(manifest.name)
+    if source:
+        return source(manifest, thread_id, call_id)
+    if manifest.server:
+        return _servers[0](manifest) if _servers else None
+    return tools.find(manifest.name)
 
 
 def is_recorded(bundle: Bundle) -> bool:
@@ -56,7 +76,7 @@ def is_recorded(bundle: Bundle) -> bool:
 
 def verifier(bundle: Bundle, manifest: ToolManifest) -> Verify | None:
     """What can be asked whether a call happened: only where the release says so and the installed tool can."""
-    if not manifest.verifies or is_recorded(bundle):
+    if not manifest.verifies or manifest.server or is_recorded(bundle):
         return None
     installed = tools.find(manifest.name)
     return installed.verify if installed else None

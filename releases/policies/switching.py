@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from releases.states import Scope, SwitchEffect
+from releases.states import SERVER_MARK, Scope, SwitchEffect
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ def covers(switch: Engaged, *, agent: str, tool: str | None = None) -> bool:
         return True
     if switch.scope == Scope.AGENT:
         return switch.target == agent
+    if switch.scope == Scope.SERVER:
+        return tool is not None and tool.startswith(switch.target + SERVER_MARK)
     return tool is not None and switch.target == tool
 
 
