@@ -65,6 +65,14 @@ class ApprovalRequest(models.Model):
     history = models.JSONField(default=list)
     labels = models.JSONField(default=dict, help_text="Words on the two buttons: {approve, reject}")
     four_eyes = models.BooleanField(default=False)
+    approvals_needed = models.PositiveSmallIntegerField(
+        default=1, db_default=1, help_text="How many different people must approve"
+    )
+    roles = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="Only people with one of these roles on the agent decide; empty: whoever may decide at all",
+    )
 
     created_at = models.DateTimeField(default=timezone.now)
     due_at = models.DateTimeField()
@@ -107,7 +115,10 @@ class ApprovalRequest(models.Model):
 
 
 class Decision(models.Model):
-    """One person's answer. `edits` maps an argument to [proposed, decided]."""
+    """One person's answer. `edits` maps an argument to [proposed, decided].
+
+    Where several must approve, each of them has one; a rejection is the last of a request.
+    """
 
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="decisions")
     verdict = models.CharField(max_length=10, choices=[(verdict.value, verdict.value.title()) for verdict in Verdict])
@@ -117,11 +128,18 @@ class Decision(models.Model):
     by_kind = models.CharField(max_length=20)
     by_id = models.CharField(max_length=64)
     by_label = models.CharField(max_length=300)
+    person_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The person behind it, also when a token answers",
+    )
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["request"], name="decision_one_per_request"),
+            models.UniqueConstraint(fields=["request", "person_id", "verdict"], name="decision_one_per_person"),
         ]
 
     def __str__(self) -> str:
