@@ -16,12 +16,14 @@ from django.utils import timezone
 from console import audit, roles
 from console.actors import EVERY_SCOPE, Actor
 from console.models import ApiToken, User
+from console.principals import EVERY_END_USER, Grant
 from console.problems import Forbidden, Invalid
 
 LEAD = "sth"
 PREFIX_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 PREFIX_LENGTH = 8
 LONGEST = timedelta(days=366)
+LONGEST_SCOPE = 80
 USE_NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -33,18 +35,22 @@ def create(
     scopes: Sequence[str],
     expires_in: timedelta,
     tool_scopes: Sequence[str] = (EVERY_SCOPE,),
+    acts_for: Grant = EVERY_END_USER,
     reason: str = "",
 ) -> tuple[ApiToken, str]:
     """Make a token for the person who asks and return it with its text, which exists nowhere else.
 
+    `tool_scopes` is the most its runs may do, `acts_for` for whom it may start them beside itself.
+
     Raises:
         Forbidden: programs cannot make tokens.
-        Invalid: no name, no scope, a scope the person does not hold, or a life longer than a year.
+        Invalid: no name, no scope, a scope the person does not hold, a tool scope that cannot be, or a life longer
+            than a year.
     """
     if not by.is_person:
         raise Forbidden("Only a signed-in person can make a token; a token cannot make another.")
     held = {permission for permission, _ in by.rights}
-    _check(name, scopes, expires_in, held)
+    _check(name, scopes, tool_scopes, expires_in, held)
     prefix = "".join(secrets.choice(PREFIX_ALPHABET) for _ in range(PREFIX_LENGTH))
     text = f"{LEAD}_{prefix}_{secrets.token_urlsafe(32)}"
     token = ApiToken.objects.create(
@@ -54,14 +60,22 @@ def create(
         digest=_digest(text),
         scopes=sorted(set(scopes)),
         tool_scopes=sorted(set(tool_scopes)),
+        end_users=list(acts_for.end_users),
+        attributes=dict(acts_for.attributes),
         expires_at=timezone.now() + expires_in,
     )
-    changes = {"scopes": [None, token.scopes], "expires_at": [None, token.expires_at.isoformat()]}
+    changes = {
+        "scopes": [None, token.scopes],
+        "tool_scopes": [None, token.tool_scopes],
+        "end_users": [None, token.end_users],
+        "attributes": [None, token.attributes],
+        "expires_at": [None, token.expires_at.isoformat()],
+    }
     audit.record(by, "token.create", token, reason=reason, changes=changes)
     return token, text
 
 
-def _check(name: str, scopes: Sequence[str], expires_in: timedelta, held: set[str]) -> None:
+def _check(name: str, scopes: Sequence[str], tool_scopes: Sequence[str], expires_in: timedelta, held: set[str]) -> None:
     errors: dict[str, str] = {}
     if not name.strip():
         errors["name"] = "Say what the token is for, so that it can be told apart later."
@@ -72,6 +86,8 @@ def _check(name: str, scopes: Sequence[str], expires_in: timedelta, held: set[st
             errors["scopes"] = f"There is no scope {scope[:60]!r}."
         elif scope not in held:
             errors["scopes"] = f"You do not hold {scope} yourself, so your token cannot either."
+    if any(not scope or len(scope) > LONGEST_SCOPE or not scope.isprintable() for scope in tool_scopes):
+        errors["tool_scopes"] = f"A tool scope is a text of 1 to {LONGEST_SCOPE} characters, like refunds:write."
     if not timedelta() < expires_in <= LONGEST:
         errors["expires_in"] = f"A token lives between one second and {LONGEST.days} days."
     if errors:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from console.principals import PrincipalKind
 from releases.states import SERVER_MARK
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -251,6 +252,9 @@ class Bundle(Part):
     instructions: str = Field(max_length=100_000)
     tools: list[ToolManifest] = []
     write_tools_enabled: bool = True
+    principal_scopes: dict[PrincipalKind, list[Annotated[str, Field(min_length=1, max_length=80)]]] = Field(
+        default={}, description="Tool scopes that principals of a kind have at most; a kind left out: what they bring"
+    )
     budgets: Budgets = Budgets()
     daily: Daily | None = None
     concurrency: Concurrency = Concurrency()

@@ -17,6 +17,7 @@ from console.access import Request
 from console.bearer import Token
 from runtime import callbacks, forks, interventions, runs, streams, traces, wire
 from runtime.models import Delivery, Run, Step
+from runtime.on_behalf import OnBehalf
 from runtime.states import CallbackEvent, OnBusy, RunKind, RunPriority, RunStatus
 from runtime.waits import Waits
 from runtime.wire import DeliveryOut, RunLine, RunOut, StepOut
@@ -41,11 +42,9 @@ class BudgetsIn(envelope.Body):
     max_model_attempts: int | None = Field(None, gt=0)
 
 
-class RunIn(envelope.Body):
+class RunIn(OnBehalf):
     agent: str = Field(min_length=1, max_length=50)
     input: str = Field(min_length=1, max_length=runs.LONGEST_INPUT, description="What the agent is asked to do")
-    user_id: str = Field(min_length=1, max_length=120, description="The principal the work is done for")
-    user_label: str = Field("", max_length=200)
     thread_id: envelope.ThreadId | None = Field(None, description="Continue this conversation")
     scopes: list[Annotated[str, Field(min_length=1, max_length=80)]] | None = Field(
         None, max_length=100, description="Tool scopes of the principal, at most the token's; left out: all of those"
@@ -125,12 +124,14 @@ def create_run(
     """
     if body.callback_url:
         _check_callback(body.callback_url)
+    principal = body.on_behalf_of(request.actor)
     run, is_new = runs.create(
         agent=body.agent,
         text=body.input,
         by=request.actor,
-        principal_id=body.user_id,
-        principal_label=body.user_label,
+        principal_id=principal.id,
+        principal_label=principal.label,
+        attributes=principal.attributes,
         thread_id=body.thread_id,
         scopes=body.scopes,
         idempotency_key=idempotency_key,

@@ -14,10 +14,11 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from console import redact
+from console.principals import PrincipalKind
 from releases import switches
 from releases.bundles import ToolManifest
 from releases.policies.switching import Engaged
-from runtime import attempts, calls, flights, journal, spending, threads, toolbox, turns, verifying
+from runtime import acting, attempts, calls, flights, journal, spending, threads, toolbox, turns, verifying
 from runtime.attempts import Failure
 from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
@@ -53,6 +54,8 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
             return await _refuse(engine, turn, call, Refuse("approval-void", void))
 
     facts = _facts(turn, command, prepared, await engine.switches())
+    if facts.principal.kind == PrincipalKind.STAFF:
+        facts = await threads.run(acting.as_staff, facts)
     verdict = gating.decide_call(facts)
     if isinstance(verdict, Refuse) and verdict.switch_id:  # a switch that was lifted meanwhile refuses nothing
         verdict = gating.decide_call(replace(facts, switches=await engine.switches(fresh=True)))

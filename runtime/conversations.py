@@ -8,12 +8,14 @@ unique index.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
 from console import ids, problems
 from console.actors import Actor
+from console.principals import Principal
 from releases.models import Agent
 from runtime.models import Run, Thread
 from runtime.states import FINAL, Hold, OnBusy
@@ -21,19 +23,27 @@ from runtime.states import FINAL, Hold, OnBusy
 MOST_IN_LINE = 100
 
 
-def begin(agent: Agent, principal_id: str, principal_label: str) -> Thread:
-    return Thread.objects.create(agent=agent, principal_id=principal_id, principal_label=principal_label)
+def begin(agent: Agent, principal: Principal, scopes: Iterable[str]) -> Thread:
+    return Thread.objects.create(
+        agent=agent,
+        principal_id=principal.id,
+        principal_label=principal.label,
+        principal_attributes=dict(principal.attributes),
+        scopes=sorted(scopes),
+    )
 
 
-def locked(thread_id: UUID, agent: Agent, principal_id: str) -> Thread:
+def locked(thread_id: UUID, agent: Agent, principal: Principal) -> Thread:
     """The thread to write into, held until the caller's transaction ends. What a run has read taints it for good.
+
+    It keeps the attributes of its principal: whoever says something else of them has another principal in mind.
 
     Raises:
         problems.Missing: this person has no such thread with this agent.
     """
-    found = Thread.objects.select_for_update().filter(pk=thread_id, agent=agent, principal_id=principal_id)
+    found = Thread.objects.select_for_update().filter(pk=thread_id, agent=agent, principal_id=principal.id)
     thread = found.first()
-    if thread is None:
+    if thread is None or not principal.attributes.items() <= thread.principal_attributes.items():
         raise problems.Missing(f"This person has no thread {ids.public('thr', thread_id)} with {agent.name}.")
     if not thread.tainted and thread.runs.filter(tainted=True).exists():
         thread.tainted = True

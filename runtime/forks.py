@@ -8,7 +8,7 @@ it was copied from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -19,10 +19,22 @@ from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
 from console import audit, ids, live, problems
-from console.actors import EVERY_SCOPE, Actor
+from console.actors import Actor
+from console.principals import narrowed
 from releases.bundles import Budgets, canonical
 from releases.models import Release
-from runtime import admission, backpressure, conversations, deadlines, events, interventions, journal, queueing, runs
+from runtime import (
+    acting,
+    admission,
+    backpressure,
+    conversations,
+    deadlines,
+    events,
+    interventions,
+    journal,
+    queueing,
+    runs,
+)
 from runtime.models import Run, Step, StepPayload
 from runtime.policies import folding, forking
 from runtime.states import Hold, OnBusy, RunKind, RunStatus, StepKind, StepStatus
@@ -63,7 +75,8 @@ def fork(
     Raises:
         Run.DoesNotExist: no such run, or not one that this actor may read.
         problems.Missing: it has no such step.
-        problems.Forbidden: this actor may not start runs of the agent, or not cancel the paused run.
+        problems.Forbidden: this actor may not start runs of the agent, not act for the run's principal, or not cancel
+            the paused run.
         problems.Invalid: the reason is missing.
         problems.Conflict: the run goes on, its thread has another one, or the key was used for another request.
         problems.TooMany: the queue is full.
@@ -74,6 +87,7 @@ def fork(
         raise problems.Forbidden(f"You may see this run, but not start one of {source.agent.name}.")
     if source.status == RunStatus.PAUSED and not by.may("runs.cancel", agent=source.agent.slug):
         raise problems.Forbidden("Retrying a paused run cancels it, and you may not cancel runs of this agent.")
+    acting.guard_kept(by, source.principal)
     reason = interventions.checked_reason(reason)
     digest = hashlib.sha256(canonical(["fork", str(run_id), str(step_id), release]).encode()).hexdigest()
     earlier = runs.first_of(by, idempotency_key, digest)
@@ -82,7 +96,7 @@ def fork(
     try:
         with transaction.atomic():
             # The thread is locked before its runs, as for a new message in it.
-            conversations.locked(source.thread_id, source.agent, source.principal_id)
+            conversations.locked(source.thread_id, source.agent, source.principal)
             if source.status == RunStatus.PAUSED:
                 runs.cancel(run_id, by=by, reason=f"Retried from one of its steps. {reason}"[:2000])
             return _fork(run_id, step_id, release, by, reason, (idempotency_key, digest)), True
@@ -184,7 +198,8 @@ def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str
         tainted=source.tainted or source.thread.tainted,
         principal_id=source.principal_id,
         principal_label=source.principal_label,
-        scopes=_scopes(source.scopes, by),
+        principal_attributes=source.principal_attributes,
+        scopes=narrowed(source.scopes, by.tool_scopes),
         started_by_kind=by.kind,
         started_by_id=by.id,
         started_by_label=by.label,
@@ -200,14 +215,6 @@ def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str
         forked_at_step=first,
         history_before=source.history_before or source.created_at,
     )
-
-
-def _scopes(wanted: Iterable[str], by: Actor) -> list[str]:
-    """The scopes of the other run, without those that whoever forks does not hold."""
-    held, wanted = by.tool_scopes, set(wanted)
-    if EVERY_SCOPE in held:
-        return sorted(wanted)
-    return sorted(held if EVERY_SCOPE in wanted else wanted & held)
 
 
 def _budgets(source: Run, release: Release) -> Budgets:

@@ -18,11 +18,13 @@ from approvals import requests
 from approvals.models import ApprovalRequest
 from console import audit, ids, live, problems
 from console.actors import EVERY_SCOPE, Actor
+from console.principals import Principal, narrowed
 from console.states import IllegalMove, move
 from releases import routing
 from releases.bundles import Budgets, canonical
 from releases.models import Agent, Release
 from runtime import (
+    acting,
     admission,
     backpressure,
     calls,
@@ -51,6 +53,8 @@ def create(
     by: Actor,
     principal_id: str,
     principal_label: str = "",
+    attributes: Mapping[str, str] | None = None,
+    is_kept: bool = False,
     thread_id: UUID | None = None,
     scopes: Iterable[str] | None = None,
     idempotency_key: str = "",
@@ -71,6 +75,10 @@ def create(
     `on_busy` decides: refuse this one, let it wait for its turn, or interrupt the one at work. Without a `priority`,
     live runs are interactive and the others wait behind them.
 
+    The principal is a claim, checked against what the actor was granted; `attributes` is what they say of them.
+    `is_kept`: it is the principal of earlier work that goes on, see `acting.claimed`. A thread stays with the principal
+    and at most the scopes that it began with.
+
     `slots` are limits that it counts against beside those of its release: {key: most at once}.
 
     The same `idempotency_key` from the same actor returns the first run. `scopes` and `budgets` can only narrow
@@ -81,15 +89,14 @@ def create(
         problems.Missing: no such agent, or not on it.
         problems.Invalid: the text, the scopes or the budgets cannot be used.
         problems.Conflict: the key was used for another request, or the thread has an unfinished run.
-        problems.Forbidden: the actor may not interrupt a run of this agent.
+        problems.Forbidden: the actor may not act for this principal, or not interrupt a run of this agent.
         problems.TooMany: the queue is full.
         problems.Problem: (503) no release is active.
     """
     if not by.may("runs.create", agent=agent):
         raise problems.Missing(f"There is no agent {agent[:60]!r}.")
-    wanted = _Wanted(
-        agent, text, principal_id, principal_label, thread_id, scopes, callback_url, callback_events, budgets, kind
-    )
+    principal = acting.claimed(by, principal_id, principal_label, attributes or {}, is_kept=is_kept)
+    wanted = _Wanted(agent, text, principal, thread_id, scopes, callback_url, callback_events, budgets, kind)
     wanted.at(on_busy, start_at, delay)
     wanted.slots = dict(slots or {})
     wanted.after(priority)
@@ -170,8 +177,7 @@ class _Wanted:
         self,
         agent: str,
         text: str,
-        principal_id: str,
-        principal_label: str,
+        principal: Principal,
         thread_id: UUID | None,
         scopes: Iterable[str] | None,
         callback_url: str,
@@ -181,8 +187,7 @@ class _Wanted:
     ) -> None:
         self.agent = agent
         self.text = journal.plain(text).strip()
-        self.principal_id = principal_id.strip()
-        self.principal_label = journal.plain(principal_label).strip()[:200]
+        self.principal = principal
         self.thread_id = thread_id
         self.scopes = None if scopes is None else sorted(set(scopes))
         self.callback_url = callback_url
@@ -191,9 +196,11 @@ class _Wanted:
         self.kind = kind
         self.priority = placing.priority_of(kind)
         self._check()
-        parts = [agent, self.text, self.principal_id, str(thread_id), self.scopes, callback_url, self.budgets, kind]
+        parts = [agent, self.text, principal.id, str(thread_id), self.scopes, callback_url, self.budgets, kind]
         if self.callback_events != [CallbackEvent.FINISHED]:
             parts.append(self.callback_events)
+        if principal.attributes:
+            parts.append(sorted(principal.attributes.items()))
         self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
 
     slots: Mapping[str, int] = MappingProxyType({})
@@ -223,8 +230,6 @@ class _Wanted:
             errors["input"] = "The input is empty. Say what the agent should do."
         if len(self.text) > LONGEST_INPUT:
             errors["input"] = f"The input has {len(self.text):,} characters; at most {LONGEST_INPUT:,} are accepted."
-        if not self.principal_id or len(self.principal_id) > 120:
-            errors["user_id"] = "Say for whom the run works, in at most 120 characters."
         if errors:
             raise problems.Invalid(" ".join(errors.values()), errors=errors)
 
@@ -234,12 +239,14 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     limits = _budgets(release, wanted.budgets)
     is_delayed = wanted.start_at is not None and wanted.start_at > now()
     backpressure.guard_delayed() if is_delayed else backpressure.guard(agent, wanted.priority)
-    thread, is_behind = _place(wanted, agent, by, is_delayed)
+    scopes = _scopes(wanted.scopes, by)
+    thread, is_behind = _place(wanted, agent, by, scopes, is_delayed)
     created_at = now()  # under the thread's lock, so that its runs are created in the order of their turns
-    of_release = admission.slots_of(release.bundle, agent=agent.slug, principal_id=wanted.principal_id)
+    principal = wanted.principal
+    of_release = admission.slots_of(release.bundle, agent=agent.slug, principal_id=principal.id)
     slots = {**of_release, **wanted.slots}
     hold = Hold.TIMER if is_delayed else Hold.THREAD if is_behind else Hold.SLOT if slots else None
-    guard_day(release, wanted.principal_id)
+    guard_day(release, principal.id)
     run = Run.objects.create(
         agent=agent,
         release=release,
@@ -249,9 +256,10 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
         title=_title(wanted.text),
         input_text=wanted.text,
         tainted=thread.tainted,
-        principal_id=wanted.principal_id,
-        principal_label=wanted.principal_label or thread.principal_label,
-        scopes=_scopes(wanted.scopes, by),
+        principal_id=principal.id,
+        principal_label=principal.label or thread.principal_label,
+        principal_attributes=thread.principal_attributes,
+        scopes=narrowed(scopes, thread.scopes),
         started_by_kind=by.kind,
         started_by_id=by.id,
         started_by_label=by.label,
@@ -268,7 +276,8 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     )
     if wanted.callback_url:
         Callback.objects.create(run=run, events=wanted.callback_events)
-    events.append(run, "run.created", by=by.label, release=release.version, release_digest=release.digest)
+    whom = {"principal": principal.id, "principal_kind": principal.kind}
+    events.append(run, "run.created", by=by.label, release=release.version, release_digest=release.digest, **whom)
     if hold in (Hold.TIMER, Hold.THREAD):
         until = {"until": run.wake_at.isoformat()} if run.wake_at else {}
         events.append(run, "run.held", why=run.wait_reason, **until)
@@ -293,11 +302,11 @@ def first_of(by: Actor, key: str, digest: str) -> Run | None:
     return run
 
 
-def _place(wanted: _Wanted, agent: Agent, by: Actor, is_delayed: bool) -> tuple[Thread, bool]:
+def _place(wanted: _Wanted, agent: Agent, by: Actor, scopes: list[str], is_delayed: bool) -> tuple[Thread, bool]:
     """The thread of the new run, and whether it has to wait there for the end of an earlier one."""
     if wanted.thread_id is None:
-        return conversations.begin(agent, wanted.principal_id, wanted.principal_label), False
-    thread = conversations.locked(wanted.thread_id, agent, wanted.principal_id)
+        return conversations.begin(agent, wanted.principal, scopes), False
+    thread = conversations.locked(wanted.thread_id, agent, wanted.principal)
     if is_delayed:  # it joins the line when its time comes
         return thread, False
     if wanted.on_busy == OnBusy.INTERRUPT:

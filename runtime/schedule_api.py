@@ -11,8 +11,9 @@ from pydantic import Field
 from console import envelope, ids
 from console.access import Request
 from console.bearer import Token
-from runtime import runs, schedules, traces
+from runtime import on_behalf, runs, schedules, traces
 from runtime.models import Schedule
+from runtime.on_behalf import OnBehalf, PrincipalOut
 from runtime.states import DueOutcome, Overlap
 
 router = Router(tags=["Schedules"])
@@ -20,12 +21,10 @@ router = Router(tags=["Schedules"])
 LATEST = 20
 
 
-class ScheduleIn(envelope.Body):
+class ScheduleIn(OnBehalf):
     agent: str = Field(min_length=1, max_length=50)
     name: str = Field(min_length=1, max_length=120)
     input: str = Field(min_length=1, max_length=runs.LONGEST_INPUT, description="What the agent is asked each time")
-    user_id: str = Field(min_length=1, max_length=120, description="The principal the runs work for")
-    user_label: str = Field("", max_length=200)
     expression: str = Field(
         min_length=1, max_length=120, description="every 15 minutes, or five cron fields: 0 9 * * mon-fri"
     )
@@ -52,6 +51,7 @@ class ScheduleLine(Schema):
     agent: str
     name: str
     user_id: str
+    principal: PrincipalOut
     expression: str
     time_zone: str
     overlap: Overlap
@@ -88,12 +88,14 @@ def list_schedules(request: Request, filters: Query[ScheduleFilters]) -> Any:
 @router.post("/schedules", auth=Token("schedules.manage"), response={201: ScheduleOut})
 def create_schedule(request: Request, body: ScheduleIn) -> Status[Any]:
     """Make a schedule that is on. Its runs work with the token's tool scopes, as long as the token is valid."""
+    principal = body.on_behalf_of(request.actor)
     schedule = schedules.create(
         agent=body.agent,
         name=body.name,
         text=body.input,
-        principal_id=body.user_id,
-        principal_label=body.user_label,
+        principal_id=principal.id,
+        principal_label=principal.label,
+        attributes=principal.attributes,
         expression=body.expression,
         time_zone=body.time_zone,
         overlap=body.overlap,
@@ -134,6 +136,7 @@ def _line(request: Request, schedule: Schedule) -> dict[str, Any]:
         "agent": schedule.agent.slug,
         "name": schedule.name,
         "user_id": shown(schedule.principal_id),
+        "principal": on_behalf.shown(schedule.principal, shown),
         "expression": schedule.expression,
         "time_zone": schedule.time_zone,
         "overlap": schedule.overlap,

@@ -6,7 +6,7 @@ while nobody looked give one run, not a burst.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -14,11 +14,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.timezone import now
 
-from console import audit, problems
-from console.actors import EVERY_SCOPE, Actor, system
+from console import audit, principals, problems
+from console.actors import Actor, system
 from console.models import ApiToken, User
+from console.principals import Principal, narrowed
 from releases.models import Agent
-from runtime import interventions, journal, runs
+from runtime import acting, interventions, journal, runs
 from runtime.models import Occurrence, Run, Schedule
 from runtime.policies import recurring
 from runtime.policies.recurring import Recurrence
@@ -38,6 +39,7 @@ def create(
     expression: str,
     by: Actor,
     principal_label: str = "",
+    attributes: Mapping[str, str] | None = None,
     time_zone: str = "UTC",
     overlap: Overlap = Overlap.SKIP,
     scopes: Iterable[str] | None = None,
@@ -48,6 +50,7 @@ def create(
     Raises:
         problems.Missing: no such agent, or not one on which the actor may keep schedules and start runs.
         problems.Invalid: something cannot be used; `errors` says which field.
+        problems.Forbidden: the actor may not act for this principal.
         problems.Conflict: the agent has too many schedules.
     """
     found = Agent.objects.filter(slug=agent).first()
@@ -56,14 +59,16 @@ def create(
     if found.schedules.count() >= MOST_PER_AGENT:
         raise problems.Conflict(f"{found.name} has {MOST_PER_AGENT} schedules already. Turn to a run that does more.")
     recurrence = _checked(name, text, principal_id, expression, time_zone)
+    principal = acting.claimed(by, principal_id, principal_label, attributes or {}, is_kept=False)
     moment = now()
     schedule = Schedule.objects.create(
         agent=found,
         name=journal.plain(name).strip(),
         input_text=journal.plain(text).strip(),
-        principal_id=principal_id.strip(),
-        principal_label=journal.plain(principal_label).strip()[:200],
-        scopes=_held(by, sorted(by.tool_scopes) if scopes is None else list(scopes)),
+        principal_id=principal.id,
+        principal_label=principal.label,
+        principal_attributes=dict(principal.attributes),
+        scopes=narrowed(by.tool_scopes if scopes is None else scopes, by.tool_scopes),
         expression=recurrence.expression,
         time_zone=time_zone,
         overlap=overlap,
@@ -82,17 +87,19 @@ def enable(schedule_id: UUID, *, by: Actor) -> Schedule:
 
     Raises:
         Schedule.DoesNotExist: no such schedule, or not one that the actor may manage and start runs for.
+        problems.Forbidden: a program that may not act for its principal.
     """
     schedule = _locked(schedule_id, by)
     if not by.may("runs.create", agent=schedule.agent.slug):
         raise Schedule.DoesNotExist
     if schedule.next_at is not None:
         return schedule
+    acting.guard_kept(by, schedule.principal)
     moment = now()
     schedule.next_at = _recurrence(schedule).next_after(moment, anchor=moment)
     schedule.stopped_reason = ""
     schedule.created_by_kind, schedule.created_by_id, schedule.created_by_label = by.kind, by.id, by.label
-    schedule.scopes = _held(by, schedule.scopes)
+    schedule.scopes = narrowed(schedule.scopes, by.tool_scopes)
     schedule.save()
     audit.record(by, "schedule.enable", schedule, reason="", changes={"is_on": [False, True]})
     return schedule
@@ -122,7 +129,7 @@ def run_now(schedule_id: UUID, *, by: Actor) -> Run:
         problems.Problem: as runs.create.
     """
     schedule = _locked(schedule_id, by)
-    run = _start(schedule, by, _held(by, schedule.scopes), "")
+    run = _start(schedule, by, narrowed(schedule.scopes, by.tool_scopes), "")
     Occurrence.objects.create(
         schedule=schedule, due_at=now(), outcome=DueOutcome.STARTED, run=run, detail=f"Started by hand by {by.label}"
     )
@@ -171,7 +178,7 @@ def _come_up(schedule: Schedule, due_at: datetime) -> tuple[DueOutcome, str, Run
     )
     try:
         key = f"due-{due_at.isoformat()}"
-        return DueOutcome.STARTED, "", _start(schedule, actor, _held(author, schedule.scopes), key)
+        return DueOutcome.STARTED, "", _start(schedule, actor, narrowed(schedule.scopes, author.tool_scopes), key)
     except problems.Problem as refused:
         return DueOutcome.REFUSED, refused.detail, None
 
@@ -184,6 +191,8 @@ def _start(schedule: Schedule, by: Actor, scopes: list[str], key: str) -> Run:
         by=by,
         principal_id=schedule.principal_id,
         principal_label=schedule.principal_label,
+        attributes=schedule.principal_attributes,
+        is_kept=True,
         scopes=scopes,
         idempotency_key=key,
         priority=RunPriority.BACKGROUND,
@@ -215,21 +224,13 @@ def _author(schedule: Schedule) -> Actor:
     return user.actor() if user else nobody
 
 
-def _held(by: Actor, wanted: list[str]) -> list[str]:
-    """Of these scopes, those that the actor holds."""
-    if EVERY_SCOPE in by.tool_scopes:
-        return sorted(wanted)
-    return sorted(by.tool_scopes if EVERY_SCOPE in wanted else by.tool_scopes & set(wanted))
-
-
 def _checked(name: str, text: str, principal_id: str, expression: str, time_zone: str) -> Recurrence:
     errors: dict[str, str] = {}
     if not name.strip() or len(name) > 120:
         errors["name"] = "Give it a name of at most 120 characters."
     if not text.strip() or len(text) > runs.LONGEST_INPUT:
         errors["input"] = f"Say what the agent should do, in at most {runs.LONGEST_INPUT:,} characters."
-    if not principal_id.strip() or len(principal_id) > 120:
-        errors["user_id"] = "Say for whom the runs work, in at most 120 characters."
+    errors |= principals.wrong_with(Principal(principal_id.strip()))
     recurrence = None
     try:
         recurrence = recurring.parse(expression, time_zone)

@@ -61,6 +61,7 @@ def _create(request: Request, start: _Start, form: forms.StartForm) -> Run:
         by=request.actor,
         principal_id=person.principal_id if isinstance(person, Thread) else person["principal_id"],
         principal_label=person.principal_label if isinstance(person, Thread) else person["principal_label"],
+        is_kept=start.thread is not None,
         thread_id=start.thread.pk if start.thread else None,
         idempotency_key=request.POST.get("form_id", "")[:60],
         budgets=form.budgets(),

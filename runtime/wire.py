@@ -16,8 +16,9 @@ from pydantic import Field
 
 from approvals.models import ApprovalRequest
 from console import envelope, ids
-from runtime import calls, meters, traces
+from runtime import calls, meters, on_behalf, traces
 from runtime.models import Delivery, Run, RunEvent, Step
+from runtime.on_behalf import PrincipalOut
 from runtime.states import PARKED, DeliveryStatus, RunKind, RunPriority, RunStatus, StepKind, StepStatus
 from runtime.traces import Shown
 from runtime.waits import Waits
@@ -47,6 +48,7 @@ class RunLine(Schema):
     release_digest: str
     user_id: str = Field(description="The principal the work is done for")
     user_label: str
+    principal: PrincipalOut
     thread_id: str
     kind: RunKind
     priority: RunPriority = Field(description="Which queue it waits in")
@@ -166,6 +168,7 @@ def line(run: Run, pending: Mapping[UUID, str], shown: Shown, waits: Waits | Non
         "release_digest": run.release.digest,
         "user_id": shown(run.principal_id),
         "user_label": shown(run.principal_label),
+        "principal": on_behalf.shown(run.principal, shown),
         "thread_id": ids.public("thr", run.thread_id),
         "kind": run.kind,
         "priority": run.priority,

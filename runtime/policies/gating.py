@@ -45,6 +45,7 @@ class Facts:
     labels: Labels | None = None  # of the tool
     loop: Loop | None = None  # the same few calls were made again and again before
     principal: Principal = NOBODY  # for whom the run works: kind, id, attributes
+    barred: str = ""  # why the member of staff it works for may do nothing with this agent any more
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,17 @@ def _not_in_release(facts: Facts, manifest: ToolManifest | None) -> Refuse | Non
 
 
 def _not_permitted(facts: Facts, manifest: ToolManifest) -> Refuse | None:
-    if not manifest.scope or EVERY_SCOPE in facts.scopes or manifest.scope in facts.scopes:
+    if facts.barred:
+        return Refuse("principal-role", facts.barred)
+    if not manifest.scope:
         return None
-    return Refuse("principal-scope", f"The person this run works for lacks the scope {manifest.scope}.")
+    if not {EVERY_SCOPE, manifest.scope} & facts.scopes:
+        return Refuse("principal-scope", f"The person this run works for lacks the scope {manifest.scope}.")
+    kind = facts.principal.kind
+    of_kind = facts.bundle.principal_scopes.get(kind)
+    if of_kind is not None and not {EVERY_SCOPE, manifest.scope} & set(of_kind):
+        return Refuse("principal-kind", f"This release lets nobody of the kind {kind} use the scope {manifest.scope}.")
+    return None
 
 
 def _malformed(facts: Facts) -> Refuse | None:
