@@ -7,8 +7,9 @@ from typing import Any
 
 from django import forms
 
-from console import roles, shell
-from console.actors import Actor
+from console import principals, roles, shell
+from console.actors import EVERY_SCOPE, Actor
+from console.principals import ANY
 
 LABELS = {
     "system": "Like the system",
@@ -45,11 +46,38 @@ class AppearanceForm(forms.Form):
 
 
 class TokenForm(forms.Form):
+    ACTS_FOR = (
+        ("any", "any end user, and itself"),
+        ("some", "the end users below, and itself"),
+        ("itself", "nobody but itself, as a service"),
+    )
     LIVES = (("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "1 year"))
 
     name = forms.CharField(max_length=120, label="Name", help_text="What uses it, for example “nightly export”.")
     days = forms.ChoiceField(choices=LIVES, initial="30", label="Expires after")
     scopes = forms.MultipleChoiceField(choices=(), label="Scopes", widget=forms.CheckboxSelectMultiple)
+    acts_for = forms.ChoiceField(
+        choices=ACTS_FOR, initial="any", required=False, label="Acts for", widget=forms.RadioSelect
+    )
+    end_users = forms.CharField(
+        max_length=2500,
+        required=False,
+        label="Ids of these end users",
+        help_text="Separated by spaces; * stands for any characters: acme-* globex-17",
+    )
+    attributes = forms.CharField(
+        max_length=4000,
+        required=False,
+        label="What it may say of them",
+        help_text="Names of attributes, such as tier country. With a value, tenant=acme, that is said of all of them.",
+    )
+    tool_scopes = forms.CharField(
+        max_length=4000,
+        initial=EVERY_SCOPE,
+        required=False,
+        label="What its runs may do at most",
+        help_text="Tool scopes, such as orders:read refunds:write; * for whatever you may.",
+    )
 
     def __init__(self, *args: Any, actor: Actor, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,6 +87,23 @@ class TokenForm(forms.Form):
         scopes.choices = [
             (name, f"{label[:1].upper()}{label[1:]}") for name, label in roles.declared().items() if name in held
         ]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        chosen = data.get("acts_for") or "any"
+        patterns = {"any": [ANY], "itself": []}.get(chosen, data.get("end_users", "").split())
+        if chosen == "some" and not patterns:
+            self.add_error("end_users", "Say which, or choose another of the three above.")
+        try:
+            self.grant = principals.read_grant(patterns, data.get("attributes", "").split())
+        except principals.BadClaim as wrong:
+            for name, sentence in wrong.errors.items():
+                self.add_error(name, sentence)
+        return data
+
+    @property
+    def tools(self) -> list[str]:
+        return self.cleaned_data["tool_scopes"].split() or [EVERY_SCOPE]
 
     @property
     def expires_in(self) -> timedelta:

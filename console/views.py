@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
 
-from console import forms, gallery, problems, shell, tokens
+from console import forms, gallery, principals, problems, shell, tokens
 from console.access import Request, requires, signed_in
 from console.models import ApiToken
 from console.roles import Role
@@ -94,15 +94,22 @@ def token_list(request: Request) -> HttpResponse:
     form = forms.TokenForm(request.POST or None, actor=request.actor)
     secret = ""
     if request.method == "POST" and form.is_valid():
-        _, secret = tokens.create(
-            by=request.actor,
-            name=form.cleaned_data["name"],
-            scopes=form.cleaned_data["scopes"],
-            expires_in=form.expires_in,
-        )
-        form = forms.TokenForm(actor=request.actor)
+        try:
+            _, secret = tokens.create(
+                by=request.actor,
+                name=form.cleaned_data["name"],
+                scopes=form.cleaned_data["scopes"],
+                expires_in=form.expires_in,
+                tool_scopes=form.tools,
+                acts_for=form.grant,
+            )
+        except problems.Invalid as refused:
+            for name, sentence in refused.extra["errors"].items():
+                form.add_error(name if name in form.fields else None, sentence)
+        else:
+            form = forms.TokenForm(actor=request.actor)
     mine = ApiToken.objects.filter(owner=request.user).order_by("-created_at")[:100]
-    rows = [(token, _life(token)) for token in mine]
+    rows = [(token, _life(token), principals.sentence(token.grant)) for token in mine]
     context = {"form": form, "secret": secret, "rows": rows, "section": "tokens"}
     return render(request, "console/token_list.html", context)
 

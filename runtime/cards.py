@@ -11,7 +11,7 @@ from typing import Any
 from django.utils.timezone import now
 
 from releases.bundles import ToolManifest
-from runtime import evidence
+from runtime import evidence, labels
 from runtime.messages import Message, ToolResult, UserText
 from runtime.policies import provenance
 from runtime.policies.gating import Ask
@@ -170,9 +170,11 @@ def _evidence(turn: Turn) -> list[dict[str, Any]]:
 
 
 def _principal(turn: Turn) -> dict[str, Any]:
-    row = turn.row
-    rows = [["Name", row["principal_label"] or "Not given"], ["Id", row["principal_id"]], ["Message", row["title"]]]
-    return {"title": "On behalf of", "rows": rows}
+    principal = turn.principal
+    rows = [["Name", principal.label or "Not given"], ["Id", principal.id], ["Kind", labels.PRINCIPALS[principal.kind]]]
+    rows += [[name.replace("_", " ").capitalize(), value] for name, value in principal.attributes.items()]
+    rows += [["Started by", labels.starter(turn.row["started_by_kind"], turn.row["started_by_label"])]]
+    return {"title": "On behalf of", "rows": [*rows, ["Message", turn.row["title"]]]}
 
 
 def _history(turn: Turn) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from console.principals import Principal, PrincipalKind
 from runtime.models import Step
 from runtime.policies import daily, folding
 from runtime.policies.waiting import Reason
@@ -109,10 +111,17 @@ CAUSES = {
     "release-tools": "A tool the release does not have",
     "write-tools-off": "Write tools are off",
     "principal-scope": "The customer lacks a scope",
+    "principal-role": "Who it works for may no longer",
+    "principal-kind": "Not for this kind of principal",
     "schema": "Arguments did not fit the tool",
     "forced-review": "Every write needs a person",
     "effect_unknown": "Nobody can say whether a call happened",
     "breaker:tool": "A tool was out of order",
+}
+PRINCIPALS = {
+    PrincipalKind.END_USER: "End user",
+    PrincipalKind.STAFF: "Member of staff",
+    PrincipalKind.SERVICE: "Service",
 }
 CAUSE_GROUPS = {
     "budget": "Budget used up: {}",
@@ -138,6 +147,17 @@ ENDING_BUDGETS = (
     *(name for name in BUDGETS if name not in ("deadline_seconds", "max_repeats", "max_model_attempts")),
     *(f"{scope}.{name}" for scope in DAYS for name in (*daily.OF_A_MODEL_CALL, *daily.OF_A_TOOL_CALL)),
 )
+
+
+def whom(principal: Principal, shown: Callable[[str], str]) -> str:
+    """What is known of a principal, beside the name: `end user, country PT`."""
+    known = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in sorted(principal.attributes.items())]
+    return ", ".join([PRINCIPALS[principal.kind].lower(), *known])
+
+
+def starter(kind: str, label: str) -> str:
+    """Who started something: a person by name, a program as such."""
+    return f"the program {label}" if kind == "token" else label
 
 
 def waits_for(reason: Reason) -> str:

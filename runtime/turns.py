@@ -61,9 +61,10 @@ event AS (
 SELECT run.id, run.seq, run.fence, run.steps_used, run.thread_id, run.kind, run.input_text, run.principal_id,
     run.principal_label, run.principal_attributes, run.scopes, run.agent_id, run.budgets, run.working_ms,
     run.cancel_requested_at IS NOT NULL AS cancel_requested, run.cancelled_by_label, run.cancel_reason, run.slots,
-    run.started_by_id, run.callback_url, run.created_at, run.pause_requested_at IS NOT NULL AS pause_requested,
-    run.forked_at_step, run.history_before, run.agent_slug, run.agent_name, run.title, run.tainted, run.release_id,
-    release.version, release.digest, release.created_by_id AS authored_by,
+    run.started_by_id, run.started_by_kind, run.started_by_label, run.callback_url, run.created_at,
+    run.pause_requested_at IS NOT NULL AS pause_requested, run.forked_at_step, run.history_before, run.agent_slug,
+    run.agent_name, run.title, run.tainted, run.release_id, release.version, release.digest,
+    release.created_by_id AS authored_by,
     EXISTS (SELECT 1 FROM runtime_run AS earlier
             WHERE earlier.thread_id = run.thread_id
                 AND earlier.created_at < COALESCE(run.history_before, run.created_at)) AS has_history

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from releases.bundles import Budgets, Bundle, Condition, Daily, Guardrail, ModelSpec, Retries, Rule, ToolManifest
+from releases.bundles import (
+    Budgets,
+    Bundle,
+    Condition,
+    Daily,
+    Guardrail,
+    ModelSpec,
+    Retries,
+    Rule,
+    ToolManifest,
+    Verification,
+)
 
 OPERATORS = {
     "gt": "is over", "ge": "is at least", "lt": "is under", "le": "is at most", "eq": "is", "ne": "is not",
@@ -23,14 +34,35 @@ RETRIES = {
     "transactional": "happens fully or not at all",
     "unsafe": "must not be repeated",
 }
+SIDES = {
+    "input": "input",
+    "retrieved": "retrieved text",
+    "arguments": "arguments of a call",
+    "results": "result of a tool",
+    "output": "output",
+}
 CHECKS = {
     "length": "longer than allowed",
+    "schema": "of another shape than its schema",
     "hidden_characters": "holding hidden characters",
     "secrets": "holding a secret",
+    "personal_data": "holding personal data",
+    "injection": "that seems to speak to the model",
+    "citations": "that cites what was not retrieved",
+    "forbidden_topics": "on a forbidden topic",
+    "language": "in another language",
     "banned_phrases": "holding a banned phrase",
     "grounded_figures": "holding a figure that nothing supports",
+    "model_graded": "that a model does not let pass",
 }
-CONSEQUENCES = {"flag": "is marked", "refuse": "is refused", "escalate": "goes to a person"}
+CONSEQUENCES = {
+    "flag": "is marked",
+    "redact": "goes on without it",
+    "refuse": "is refused",
+    "ask": "needs a person",
+    "stop": "ends the run",
+    "escalate": "goes to a person",
+}
 BUDGETS = {
     "max_steps": "steps",
     "max_model_calls": "model calls",
@@ -114,8 +146,31 @@ def condition(part: Condition) -> str:
 
 
 def guardrail(one: Guardrail) -> str:
+    """`Result of a tool holding personal data goes on without it, kinds card; of search_mail only`."""
     settings = "".join(f", {name.replace('_', ' ')} {value(setting)}" for name, setting in sorted(one.settings.items()))
-    return f"{one.on.capitalize()} {CHECKS[one.check]} {CONSEQUENCES[one.then]}{settings}"
+    tools = f"; of {', '.join(one.tools)} only" if one.tools else ""
+    side = SIDES[one.on]
+    return f"{side[0].upper()}{side[1:]} {CHECKS[one.check]} {CONSEQUENCES[one.then]}{settings}{tools}"
+
+
+def verification(asked: Verification) -> str:
+    """`a second model (gpt-5): every promise is covered by a policy; one more answer after a failure`."""
+    said = {
+        "none": "none",
+        "grounded_figures": "every figure must have been read",
+        "code": f"the registered check {asked.name}",
+        "model": f"a second model ({asked.model.name if asked.model else 'the same one'}): {asked.criteria}",
+    }[asked.kind]
+    return f"{said}; one more answer after a failure" if asked.is_needed and asked.retries else said
+
+
+def principal_scopes(bundle: Bundle) -> str:
+    """`end user at most orders:read; service at most nothing`."""
+    parts = [
+        f"{kind.replace('_', ' ')} at most {', '.join(sorted(scopes)) or 'nothing'}"
+        for kind, scopes in sorted(bundle.principal_scopes.items())
+    ]
+    return "; ".join(parts) or "what each principal brings"
 
 
 def extras(bundle: Bundle) -> list[tuple[str, str]]:
@@ -124,8 +179,9 @@ def extras(bundle: Bundle) -> list[tuple[str, str]]:
     return [
         ("Write tools", "enabled" if bundle.write_tools_enabled else "off in this release"),
         ("Human review", "every write asks a person" if bundle.force_human_review else "where rules ask for it"),
+        ("Scopes by kind of principal", principal_scopes(bundle)),
         ("Approvals without a rule", f"within {bundle.approval_minutes} min"),
-        ("Verification", bundle.verification.replace("_", " ")),
+        ("Verification", verification(bundle.verification)),
         ("Retrieval", f"{retrieval.index}, version {retrieval.version}" if retrieval else "none"),
         ("Runs at once", concurrency(bundle)),
         ("Memory schema", f"version {bundle.memory_schema_version}"),
