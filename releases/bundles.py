@@ -8,7 +8,14 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from console.principals import PrincipalKind
 from releases.states import SERVER_MARK
@@ -220,15 +227,92 @@ class Rule(Part):
     four_eyes: bool = False
 
 
+Side = Literal["input", "retrieved", "arguments", "results", "output"]
+Check = Literal[
+    "length",
+    "schema",
+    "hidden_characters",
+    "secrets",
+    "personal_data",
+    "injection",
+    "citations",
+    "forbidden_topics",
+    "language",
+    "banned_phrases",
+    "grounded_figures",
+    "model_graded",
+]
+Action = Literal["flag", "redact", "refuse", "ask", "stop", "escalate"]
+Stance = Literal["act", "pass"]
+
+
 class Guardrail(Part):
-    """A check an operator configures. `check` names one of the built-in checks."""
+    """A check of a text that an operator configures: where, what is looked for, and what follows a finding.
+
+    Which settings a check has, and what may follow on which side, is in releases.policies.guarding; it is asked when
+    a release is created. Fields that came later are left out of the JSON while they have their default, so that the
+    digest of an earlier release stays what it was.
+    """
 
     id: Name
     version: str = Field(default="1", max_length=20)
-    on: Literal["input", "output"]
-    check: Literal["length", "hidden_characters", "secrets", "banned_phrases", "grounded_figures"]
+    on: Side
+    check: Check
     settings: dict[str, Any] = {}
-    then: Literal["flag", "refuse", "escalate"] = "refuse"
+    then: Action = "refuse"
+    tools: list[Name] = Field(
+        default=[], exclude_if=lambda names: not names, description="Calls of these tools only; left out: of all"
+    )
+    unchecked: Stance = Field(
+        default="act",
+        exclude_if=lambda stance: stance == "act",
+        description="What an undecided check counts as: a finding, or none",
+    )
+    risk: Literal["low", "medium", "high"] = Field(
+        default="medium", exclude_if=lambda risk: risk == "medium", description="Of the question that `ask` puts"
+    )
+
+
+class Verification(Part):
+    """What the answer has to pass before it is given. The short forms `none` and `grounded_figures` are texts.
+
+    After a first failure the model is told what was found and answers once more, if `retries` is 1; the short form
+    has none. The next failure hands the conversation to a person.
+    """
+
+    kind: Literal["none", "grounded_figures", "code", "model"] = "none"
+    name: Name | None = Field(default=None, description="Of a registered verifier; for code only")
+    criteria: str = Field(default="", max_length=4000, description="What the second model judges by; for model only")
+    model: ModelSpec | None = Field(default=None, description="The second model; left out: the release's own")
+    retries: int = Field(default=1, ge=0, le=1)
+    unchecked: Stance = Field(default="act", description="What counts when the verifier fails: a finding, or none")
+    timeout_s: float = Field(default=10, gt=0, le=600)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        return {"kind": given, "retries": 0} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Verification:
+        if (self.kind == "code") != (self.name is not None):
+            raise ValueError("name belongs to kind code, and only there: the name of a registered verifier")
+        if (self.kind == "model") != bool(self.criteria.strip()):
+            raise ValueError(
+                "criteria belong to kind model, and only there: what the second model judges the answer by"
+            )
+        if self.kind != "model" and self.model is not None:
+            raise ValueError("model belongs to kind model, and only there")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _in_short(self, whole: SerializerFunctionWrapHandler) -> Any:
+        is_short = self.kind == "grounded_figures" and self == Verification(kind=self.kind, retries=0)
+        return self.kind if self.kind == "none" or is_short else whole(self)
+
+    @property
+    def is_needed(self) -> bool:
+        return self.kind != "none"
 
 
 class Retrieval(Part):
@@ -267,7 +351,7 @@ class Bundle(Part):
         default="enforce", description="What a call on nobody's word does: ask a person, or only be noted in the trace"
     )
     approval_minutes: int = Field(default=60, gt=0, le=60 * 24 * 14, description="Deadline of approvals without a rule")
-    verification: Literal["none", "grounded_figures"] = "none"
+    verification: Verification = Verification()
     code_revision: str = Field(default="", max_length=80)
     rollback_on: RollbackOn = RollbackOn()
 
@@ -286,6 +370,14 @@ class Bundle(Part):
     def characters(self) -> int:
         """What a model reads in every call besides the conversation: instructions and the schemas of the tools."""
         return len(self.instructions) + sum(tool.characters for tool in self.tools)
+
+    @cached_property
+    def rails(self) -> dict[Side, tuple[Guardrail, ...]]:
+        """The guardrails of each side, in their order; a side without any is not in it."""
+        found: dict[Side, tuple[Guardrail, ...]] = {}
+        for rail in self.guardrails:
+            found[rail.on] = (*found.get(rail.on, ()), rail)
+        return found
 
     @cached_property
     def toolset(self) -> dict[str, ToolManifest]:

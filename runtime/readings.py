@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from releases.bundles import Bundle, ModelSpec, ToolManifest
+from releases.bundles import Bundle, Guardrail, ModelSpec, ToolManifest
+from releases.policies import sentences
 from runtime import inspections, labels, meters
 from runtime.inspections import Passage
 from runtime.labels import Badge
@@ -168,6 +169,8 @@ class Versions:
     fallback: str
     tools: Sequence[tuple[ToolManifest, str]]
     budgets: Sequence[Meter]
+    guardrails: Sequence[tuple[Guardrail, str]]
+    verification: str
 
 
 def versions(run: Run, now: datetime) -> Versions:
@@ -179,6 +182,8 @@ def versions(run: Run, now: datetime) -> Versions:
         fallback=_model(bundle.fallback_model) if bundle.fallback_model else "",
         tools=[(tool, _effect(tool)) for tool in bundle.tools],
         budgets=meters.of_release(run, now),
+        guardrails=[(rail, sentences.guardrail(rail)) for rail in bundle.guardrails],
+        verification=sentences.verification(bundle.verification),
     )
 
 

@@ -29,9 +29,8 @@ def check_output(turn: Turn, text: str) -> None:
 
 def _check(turn: Turn, on: str, text: str, instead: str) -> None:
     rails = list(turn.bundle.guardrails)
-    if turn.bundle.verification != "none":
-        check = turn.bundle.verification
-        rails.append(Guardrail(id="verification", version="1", on="output", check=check, then="escalate"))
+    if turn.bundle.verification.kind == "grounded_figures":
+        rails.append(Guardrail(id="verification", version="1", on="output", check="grounded_figures", then="escalate"))
     started = datetime.now(UTC)
     steps = []
     for checked in guardrails.check(rails, on, text, _sources(turn)):
@@ -50,11 +49,11 @@ def _step(checked: Checked, on: str, started: datetime, instead: str) -> NewStep
     output: dict[str, Any] = {"decision": "pass", "rule": rail.id, "rule_version": rail.version, "check": rail.check}
     if not checked.passed:
         verdict = StepVerdict.FLAGGED
-        output |= {"decision": rail.then, "reason": checked.finding}
-        if rail.then != "flag":
+        output |= {"decision": checked.then, "reason": checked.finding}
+        if checked.then != "flag":
             verdict, status = StepVerdict.REFUSED, StepStatus.REFUSED
             output |= {
-                "ends": RunStatus.ESCALATED if rail.then == "escalate" else RunStatus.REFUSED,
+                "ends": RunStatus.ESCALATED if checked.then == "escalate" else RunStatus.REFUSED,
                 "text": instead,
             }
     return NewStep(

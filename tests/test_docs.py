@@ -14,7 +14,7 @@ from runtime.states import RUN_MOVES, RunStatus
 DOCS = settings.BASE_DIR / "docs"
 MODELS = (
     bundles.Bundle, bundles.ModelSpec, bundles.ToolManifest, bundles.Budgets, bundles.Daily, bundles.DailyLimits,
-    bundles.Concurrency, bundles.Rule, bundles.Guardrail, bundles.Retries,
+    bundles.Concurrency, bundles.Rule, bundles.Guardrail, bundles.Verification, bundles.Retries,
 )  # fmt: skip
 
 

@@ -79,12 +79,12 @@ def _named(area: str, before: Mapping[str, P], after: Mapping[str, P], say: Call
 def _fields(old: Part, new: Part) -> tuple[str, str]:
     """The differing fields by name, where the sentences do not tell them."""
     a, b = old.model_dump(mode="json"), new.model_dump(mode="json")
-    names = [name for name in a if a[name] != b[name]]
+    names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
     return _listed(names, a), _listed(names, b)
 
 
 def _listed(names: list[str], fields: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name}: {_short(fields[name])}" for name in names)
+    return "; ".join(f"{name}: {_short(fields.get(name))}" for name in names)
 
 
 def _short(value: Any) -> str:
