@@ -166,6 +166,43 @@ class OutboxMessage(Effect):
         return self.text[:60]
 
 
+class Ticket(models.Model):
+    """A conversation by mail about one customer's case. Whoever knows its address can write into it."""
+
+    number = models.PositiveIntegerField(primary_key=True)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="tickets")
+    order = models.ForeignKey(Order, null=True, on_delete=models.PROTECT, related_name="tickets")
+    subject = models.CharField(max_length=200)
+    opened_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def public_id(self) -> str:
+        return f"T-{self.number}"
+
+
+class TicketMessage(models.Model):
+    """`author` is set where a signed-in customer wrote it; of anything else the sender is only what the mail says."""
+
+    ticket = models.ForeignKey(Ticket, on_delete=models.CASCADE, related_name="messages")
+    position = models.PositiveSmallIntegerField()
+    author = models.ForeignKey(Customer, null=True, on_delete=models.PROTECT, related_name="+")
+    sender = models.CharField(max_length=200)
+    at = models.DateTimeField()
+    text = models.TextField()
+
+    class Meta:
+        ordering: ClassVar = ["ticket", "position"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["ticket", "position"], name="shop_ticket_message_in_order")
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+
 class PolicyDocument(models.Model):
     """One version of one document. It never changes; a trigger refuses it. A new wording is a new version."""
 
