@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from console.principals import PrincipalKind
+from console.roles import Role
 from releases.states import SERVER_MARK
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -214,17 +215,33 @@ class Condition(Part):
 
 
 class Rule(Part):
-    """A policy rule of the operator: when every condition holds, allow, refuse or ask a person."""
+    """A policy rule of the operator: when every condition holds, allow, refuse or ask people.
+
+    `when` is for the common cases, `condition` an expression in CEL; both must hold. Fields that came later are left
+    out of the JSON while they have their default, so that the digest of an earlier release stays what it was.
+    """
 
     id: Name
     version: str = Field(default="1", max_length=20)
     tool: Name
     when: list[Condition] = []
+    condition: str = Field(
+        default="", max_length=1000, exclude_if=lambda text: not text, description="CEL: args.amount > 100.0 && tainted"
+    )
     then: Literal["allow", "ask", "refuse"]
+    mode: Literal["enforce", "log"] = Field(
+        default="enforce", exclude_if=lambda mode: mode == "enforce", description="log: only noted and counted"
+    )
     reason: str = Field(min_length=1, max_length=500)
     risk: Literal["low", "medium", "high"] = "medium"
     due_minutes: int = Field(default=60, gt=0, le=60 * 24 * 14)
     four_eyes: bool = False
+    approvals_needed: int = Field(
+        default=1, ge=1, le=3, exclude_if=lambda count: count == 1, description="How many different people must approve"
+    )
+    ask_roles: list[Role] = Field(
+        default=[], exclude_if=lambda roles: not roles, description="Who decides; left out: whoever may decide at all"
+    )
 
 
 Side = Literal["input", "retrieved", "arguments", "results", "output"]

@@ -3,23 +3,32 @@
 kill switch -> release allow-list -> write tools enabled -> identity -> schema -> secrets -> budgets and loop guard
 -> unlabelled or destructive (ask) -> provenance (ask) -> forced review (ask) -> the operator's rules (refuse, ask,
 allow) -> allow. No rule of an operator allows what provenance asks about: of several that ask, the strictest does.
+A rule that is only logged changes no verdict; what it would have come to goes with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from console.actors import EVERY_SCOPE
 from console.principals import NOBODY, Principal
+<<<<<<< /tmp/idxver/runtime/policies/gating.py
 from releases.bundles import Budgets, Bundle, Rule, ToolManifest
 from releases.policies import switching
+=======
+from releases.bundles import Budgets, Bundle, ToolManifest
+from releases.policies import ruleoftwo, switching
+>>>>>>> runtime/policies/gating.py
 from releases.policies.switching import Engaged
-from runtime.policies import budgeting, conditions, provenance
+from releases.policies.variables import Circumstances, Totals
+from runtime.policies import budgeting, provenance, ruling
 from runtime.policies.budgeting import Exhausted, Spent
 from runtime.policies.looping import Loop
 from runtime.policies.provenance import Knowledge, Labels, Unjustified
+from runtime.policies.ruling import Applied, Held
 
 RISKS = ("low", "medium", "high")
 
@@ -46,6 +55,9 @@ class Facts:
     loop: Loop | None = None  # the same few calls were made again and again before
     principal: Principal = NOBODY  # for whom the run works: kind, id, attributes
     barred: str = ""  # why the member of staff it works for may do nothing with this agent any more
+    thread_id: str = ""
+    now: datetime | None = None
+    totals: Totals | None = None  # of the tool today; read only where its rules ask for them
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class Allow:
     reason: str = ""
     is_reviewed: bool = False  # because a person approved it
     origins: provenance.Verdict | None = None  # once the run is tainted: where the values come from
+    rules: tuple[Applied, ...] = ()  # rules of the operator that held
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class Refuse:
     reason: str
     switch_id: str = ""
     ends_run: bool = False  # a budget is used up: no further call can pass either
+    rules: tuple[Applied, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,9 @@ class Ask:
     four_eyes: bool = False
     conditions: tuple[str, ...] = ()
     origins: provenance.Verdict | None = None
+    approvals_needed: int = 1  # different people
+    ask_roles: tuple[str, ...] = ()  # who decides; empty: whoever may
+    rules: tuple[Applied, ...] = ()
 
 
 Verdict = Allow | Refuse | Ask
@@ -149,16 +166,50 @@ def _over_budget(facts: Facts) -> Refuse | None:
 
 
 def _by_rules(facts: Facts, manifest: ToolManifest) -> Verdict:
-    matching = [rule for rule in facts.bundle.rules if rule.tool == facts.tool and _holds(rule, facts)]
-    refusing = next((rule for rule in matching if rule.then == "refuse"), None)
+    found = ruling.held(facts.bundle.rules, manifest, facts.arguments or {}, _around(facts))
+    in_force = [one for one in found if one.rule.mode == "enforce"]
+    origins = None if facts.reviewed else _origins(facts)
+    verdict = _with(in_force, facts, manifest, origins)
+    if not found:
+        return verdict
+    applied = []
+    for one in found:
+        is_log = one.rule.mode == "log"
+        would = _with([*in_force, one], facts, manifest, origins) if is_log else verdict
+        changes = is_log and kind(would) != kind(verdict)
+        applied.append(Applied(one.rule.id, one.rule.version, kind(would), is_log, changes, one.error))
+    return replace(verdict, rules=tuple(applied))
+
+
+def kind(verdict: Verdict) -> str:
+    """In one word: allow, ask, refuse."""
+    return type(verdict).__name__.lower()
+
+
+def _around(facts: Facts) -> Circumstances:
+    return Circumstances(
+        agent=facts.agent,
+        principal=facts.principal,
+        scopes=facts.scopes,
+        thread_id=facts.thread_id,
+        tainted=facts.known is not None and facts.known.is_tainted,
+        approvals=facts.approvals,
+        tool_calls=facts.spent.tool_calls,
+        now=facts.now,
+        totals=facts.totals,
+    )
+
+
+def _with(rules: list[Held], facts: Facts, manifest: ToolManifest, origins: provenance.Verdict | None) -> Verdict:
+    """The verdict when these rules, which hold, are in force."""
+    refusing = next((one for one in rules if one.rule.then == "refuse"), None)
     if refusing:
-        return Refuse(f"rule:{refusing.id}", refusing.reason)
+        return Refuse(f"rule:{refusing.rule.id}", refusing.reason)
     if facts.reviewed:
         return Allow("approved", is_reviewed=True)
-    origins = _origins(facts)
-    asking = _strictest(facts, manifest, matching, origins)
+    asking = _strictest(facts, manifest, rules, origins)
     if asking is None:
-        allowing = next((rule for rule in matching if rule.then == "allow"), None)
+        allowing = next((one.rule for one in rules if one.rule.then == "allow"), None)
         if allowing:
             return Allow(f"rule:{allowing.id}", allowing.reason, origins=origins)
         return Allow(origins=origins)
@@ -178,23 +229,15 @@ def _origins(facts: Facts) -> provenance.Verdict | None:
 
 
 def _strictest(
-    facts: Facts, manifest: ToolManifest, matching: list[Rule], origins: provenance.Verdict | None
+    facts: Facts, manifest: ToolManifest, rules: list[Held], origins: provenance.Verdict | None
 ) -> Ask | None:
-    """Of all that want a person asked, the one with the highest risk; with four eyes if any of them wants that."""
+    """Of all that want people asked, the one with the highest risk; with four eyes if any of them wants that.
+
+    As many people are asked as any of them wants, and only those whom all of them accept. Where nobody is accepted by
+    all, whom the strictest one accepts.
+    """
     minutes = facts.bundle.approval_minutes
-    asks = [
-        Ask(
-            f"rule:{rule.id}",
-            rule.version,
-            rule.reason,
-            rule.risk,
-            rule.due_minutes,
-            rule.four_eyes,
-            tuple(conditions.sentence(condition) for condition in rule.when),
-        )
-        for rule in matching
-        if rule.then == "ask"
-    ]
+    asks = [_asking(one) for one in rules if one.rule.then == "ask"]
     if not manifest.labelled:
         asks.append(Ask("unlabelled", "1", "Nobody has reviewed what this tool can do.", "high", minutes))
     if manifest.effect == "destructive":
@@ -207,14 +250,42 @@ def _strictest(
         asks.append(Ask("forced-review", "1", why, "medium", minutes))
     if not asks:
         return None
-    strictest = max(asks, key=lambda ask: (RISKS.index(ask.risk), ask.four_eyes))
-    return replace(strictest, four_eyes=any(ask.four_eyes for ask in asks))
+    strictest = max(asks, key=_weight)
+    return replace(
+        strictest,
+        four_eyes=any(ask.four_eyes for ask in asks),
+        approvals_needed=max(ask.approvals_needed for ask in asks),
+        ask_roles=_accepted([ask for ask in asks if ask.ask_roles]),
+    )
+
+
+def _weight(ask: Ask) -> tuple[int, int, bool]:
+    return RISKS.index(ask.risk), ask.approvals_needed, ask.four_eyes
+
+
+def _accepted(asks: list[Ask]) -> tuple[str, ...]:
+    """The roles that all of them accept; where there are none, those of the strictest. Empty only without asks."""
+    if not asks:
+        return ()
+    common = set.intersection(*(set(ask.ask_roles) for ask in asks))
+    return tuple(sorted(common or set(max(asks, key=_weight).ask_roles)))
+
+
+def _asking(one: Held) -> Ask:
+    rule = one.rule
+    return Ask(
+        f"rule:{rule.id}",
+        rule.version,
+        one.reason,
+        rule.risk,
+        rule.due_minutes,
+        rule.four_eyes,
+        one.conditions,
+        approvals_needed=rule.approvals_needed,
+        ask_roles=tuple(sorted(rule.ask_roles)),
+    )
 
 
 def asks_alone(origins: Unjustified) -> bool:
     """Whether the gate asks about this anyway, tainted or not."""
     return origins.rule in ("unlabelled", "destructive")
-
-
-def _holds(rule: Rule, facts: Facts) -> bool:
-    return all(conditions.holds(condition, facts.arguments or {}) for condition in rule.when)
