@@ -15,13 +15,8 @@ from typing import Any
 
 from console.actors import EVERY_SCOPE
 from console.principals import NOBODY, Principal
-<<<<<<< /tmp/idxver/runtime/policies/gating.py
-from releases.bundles import Budgets, Bundle, Rule, ToolManifest
-from releases.policies import switching
-=======
 from releases.bundles import Budgets, Bundle, ToolManifest
-from releases.policies import ruleoftwo, switching
->>>>>>> runtime/policies/gating.py
+from releases.policies import switching
 from releases.policies.switching import Engaged
 from releases.policies.variables import Circumstances, Totals
 from runtime.policies import budgeting, provenance, ruling
