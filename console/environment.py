@@ -45,7 +45,10 @@ class Environment(BaseSettings):
     steadyhand_environment: str = Field("Demo", description="Shown beside the name in the console")
     steadyhand_tools: list[str] = Field([], description="Modules with tools of your own, as a JSON list")
     steadyhand_allow_private_hosts: list[str] = Field(
-        [], description="Hosts that callbacks may reach at private addresses, as a JSON list"
+        [], description="Hosts that callbacks, tools and MCP servers may have at private addresses, as a JSON list"
+    )
+    steadyhand_mcp_commands: list[str] = Field(
+        [], description="Beginnings of command lines that may be started as MCP servers, as a JSON list"
     )
     steadyhand_api_requests_per_minute: int = Field(300, ge=1, description="Requests per API token and minute")
     steadyhand_queue_limit: int = Field(2000, ge=1, description="Queued runs at which new ones are turned away")

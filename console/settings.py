@@ -200,6 +200,8 @@ QUEUE_OLDEST_SECONDS = ENV.steadyhand_queue_oldest_seconds
 MODEL_CONCURRENCY = ENV.steadyhand_model_concurrency
 TURNS_AT_ONCE = ENV.steadyhand_turns_at_once
 ALLOW_PRIVATE_HOSTS = ENV.steadyhand_allow_private_hosts
+MCP_COMMANDS = ENV.steadyhand_mcp_commands
+MCP_DIR = ENV.steadyhand_data_dir / "mcp"  # each server that is started has a directory of its own there
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -215,6 +217,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": ENV.steadyhand_log_level},
     "loggers": {
         **{name: {"level": "WARNING"} for name in ("asyncio", "httpx2", "rq", "uvicorn")},
+        # Its client logs what servers answer, with tracebacks; what matters of it is told where it is used.
+        **{name: {"level": "CRITICAL"} for name in ("mcp", "client")},
         # It warns of each job whose worker died, minutes after its run was resumed.
         "rq.registry": {"level": "ERROR"},
     },

@@ -62,6 +62,14 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
     if isinstance(verdict, Refuse):
         return await _refuse(engine, turn, call, verdict)
     assert manifest is not None and executable is not None and prepared.arguments is not None
+    if manifest.server:
+        try:
+            with flights.under_way(turn, on_pause=True):
+                barred = await toolbox.why_not(executable)
+        except Interrupted:
+            return False
+        if barred is not None:
+            return await _refuse(engine, turn, call, Refuse(barred.rule, barred.reason))
     if isinstance(verdict, Ask):
         await threads.run(calls.park, turn, call, manifest, prepared.arguments, verdict)
         engine.announce(turn, ended=True)

@@ -19,6 +19,14 @@ from runtime.tools import ToolContext, Verify
 LONGEST_ARGUMENTS = 100_000  # characters of canonical JSON
 
 
+@dataclass(frozen=True)
+class Barred:
+    """Why a call is refused though the gate lets it pass: something outside is not as it was reviewed."""
+
+    rule: str
+    reason: str
+
+
 class Executable(Protocol):
     """A registered tool, or a recorded one behind a declared schema."""
 
@@ -42,6 +50,12 @@ _closings: list[Callable[[], Awaitable[None]]] = []
 def register_servers(source: Callable[[ToolManifest], Executable], closing: Callable[[], Awaitable[None]]) -> None:
     """Say who executes the tools of MCP servers, and how their connections are closed, in `apps.ready()`."""
     _servers[:], _closings[:] = [source], [closing]
+
+
+async def why_not(executable: Executable | None) -> Barred | None:
+    """Ask a tool that lives elsewhere whether it still is what the release names. Others are always."""
+    ask: Callable[[], Awaitable[Barred | None]] | None = getattr(executable, "why_not", None)
+    return await ask() if ask else None
 
 
 async def aclose_all() -> None:

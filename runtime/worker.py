@@ -41,7 +41,7 @@ from rq.queue import Queue
 from rq.worker import BaseWorker, WorkerStatus
 
 from console import alarms, queue
-from runtime import leases, providers, recovery, workers
+from runtime import leases, providers, recovery, toolbox, workers
 from runtime.batching import Batches
 from runtime.engine import Engine
 from runtime.intake import Intake
@@ -236,9 +236,15 @@ class AsyncWorker(BaseWorker):
         await self._wind_down()
         await asyncio.to_thread(self._end_life)
         ticker.cancel()
-        for closing in (self.engine.settle(), providers.aclose_all(), self.engine.pool.close(timeout=0.2)):
+        closings = (
+            (self.engine.settle(), 0.3),
+            (toolbox.aclose_all(), 1.0),  # programs that it started have that long to end
+            (providers.aclose_all(), 0.3),
+            (self.engine.pool.close(timeout=0.2), 0.3),
+        )
+        for closing, seconds in closings:
             try:
-                await asyncio.wait_for(closing, timeout=0.3)
+                await asyncio.wait_for(closing, timeout=seconds)
             except Exception as unwilling:
                 log.debug("Something did not close in time: %r", unwilling)
 

@@ -1,3 +1,2 @@
-
 app_name = "mcp"
 urlpatterns: list[object] = []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,18 +11,16 @@ from uuid import UUID
 import jsonschema
 from jsonschema.validators import validator_for
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from console import redact
 from releases import bundles
 from releases.bundles import ArgumentClass, Effect, Rule, ToolManifest
+from runtime import schemas
 from runtime.replay import jsonlines, recordings, scripts
 from runtime.tools import BadArguments, ToolContext, ToolError
 
 LARGEST_FILE_BYTES = 8_000_000
 LONGEST_ARGUMENTS = 100_000
-MOST_ERRORS = 10
 READING_TYPES = frozenset({"read", "generic", "think"})
 CLASSES: dict[str, ArgumentClass] = {
     "dest": "destination",
@@ -171,7 +167,7 @@ class RecordedTool:
         size = len(bundles.canonical(arguments))
         if size > LONGEST_ARGUMENTS:
             raise BadArguments({"arguments": f"{size:,} characters; at most {LONGEST_ARGUMENTS:,} are accepted."})
-        if errors := _errors(bundles.canonical(self.manifest.parameters), arguments):
+        if errors := schemas.errors(bundles.canonical(self.manifest.parameters), arguments):
             raise BadArguments(errors)
         return arguments
 
@@ -196,21 +192,3 @@ class RecordedTool:
 
 def recorded_tool(manifest: ToolManifest, thread_id: UUID, call_id: str) -> RecordedTool:
     return RecordedTool(manifest, UUID(str(thread_id)), call_id)
-
-
-def _errors(schema: str, arguments: Mapping[str, Any]) -> dict[str, str]:
-    """The first broken rules by place."""
-    errors: dict[str, str] = {}
-    try:
-        for wrong in islice(_validator(schema).iter_errors(arguments), MOST_ERRORS):
-            errors.setdefault(".".join(map(str, wrong.absolute_path)) or "arguments", wrong.message[:300])
-    except Unresolvable as wrong:
-        errors["schema"] = f"The declared schema refers to {wrong.ref[:200]}, which is nowhere in it."
-    return errors
-
-
-@lru_cache(maxsize=512)
-def _validator(schema: str) -> jsonschema.protocols.Validator:
-    """A validator that never fetches a remote reference."""
-    parameters = jsonlines.parse(schema.encode())
-    return validator_for(parameters, default=jsonschema.Draft202012Validator)(parameters, registry=Registry())

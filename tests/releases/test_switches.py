@@ -24,6 +24,7 @@ pytestmark = pytest.mark.django_db
 
 TOOL = (Scope.TOOL, SwitchEffect.DISABLE_TOOL, "issue_refund")
 WRITES = (Scope.EVERYTHING, SwitchEffect.WRITES_OFF, "")
+LEND = a_tool("my_books__lend", retry="unsafe", server="my_books", schema_digest="0" * 64)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,9 @@ def shop(request):
 
 
 def a_shop():
-    return a_release(an_agent("shop-support", "Shop support"), tools=[a_tool("issue_refund"), a_tool("send_reply")])
+    return a_release(
+        an_agent("shop-support", "Shop support"), tools=[a_tool("issue_refund"), a_tool("send_reply"), LEND]
+    )
 
 
 def engage(which=TOOL, by=None, reason="Double refunds"):
@@ -120,6 +123,8 @@ def test_engage_needs_no_reason_and_the_reason_may_follow_once():
         (Scope.TOOL, SwitchEffect.PAUSE_RUNS, "issue_refund"),
         (Scope.TOOL, SwitchEffect.DISABLE_TOOL, ""),
         (Scope.TOOL, SwitchEffect.DISABLE_TOOL, "isue_refund"),
+        (Scope.SERVER, SwitchEffect.DISABLE_TOOL, "my_book"),
+        (Scope.SERVER, SwitchEffect.PAUSE_RUNS, "my_books"),
         (Scope.AGENT, SwitchEffect.WRITES_OFF, "shop-suport"),
     ],
 )
@@ -203,10 +208,11 @@ def test_lifting_twice_changes_nothing_and_engaging_again_is_a_new_switch():
     ("scope", "effect"), [(scope, effect) for scope in Scope for effect in sorted(EFFECTS_OF_SCOPE[scope])]
 )
 @pytest.mark.parametrize("agent", ["shop-support", "mail-triage"])
-@pytest.mark.parametrize("tool", ["issue_refund", "lookup_order"])
+@pytest.mark.parametrize("tool", ["issue_refund", "lookup_order", "my_books__lend", "myxbooks__lend", "my_books_lend"])
 @pytest.mark.parametrize("is_write", [True, False])
 def test_the_statement_and_the_policy_agree(scope, effect, agent, tool, is_write):
-    engage((scope, effect, {"everything": "", "agent": "shop-support", "tool": "issue_refund"}[scope]))
+    targets = {"everything": "", "agent": "shop-support", "tool": "issue_refund", "server": "my_books"}
+    engage((scope, effect, targets[scope]))
 
     stopped = switching.decide_call(switches.engaged(), agent=agent, tool=tool, is_write=is_write)
 
@@ -253,6 +259,22 @@ def test_switches_that_stop_no_call_freeze_nothing(effect):
     engage((Scope.EVERYTHING, effect, ""))
 
     assert status_of(request) == ApprovalStatus.PENDING
+
+
+def test_a_switch_on_a_server_stops_its_tools_and_freezes_what_waits_for_them():
+    """Compared exactly: an underscore in a name stands for itself."""
+    lend, other = an_approval(action="my_books__lend"), an_approval(action="myxbooks__lend")
+    assert blocking(tool="my_books__lend") is None
+
+    switch = engage((Scope.SERVER, SwitchEffect.DISABLE_TOOL, "my_books"))
+
+    assert switch.title == "MCP server my_books is off"
+    assert blocking(tool="my_books__lend") == switch.pk
+    assert blocking(tool="myxbooks__lend") is blocking(tool="my_books_lend") is blocking() is None
+    assert (status_of(lend), status_of(other)) == (ApprovalStatus.FROZEN, ApprovalStatus.PENDING)
+
+    lift(switch)
+    assert (status_of(lend), blocking(tool="my_books__lend")) == (ApprovalStatus.PENDING, None)
 
 
 def test_lifting_one_switch_leaves_frozen_what_another_still_stops():

@@ -15,7 +15,7 @@ from django.db import connection
 from console.actors import EVERY_SCOPE, Actor, system
 from releases import bundles
 from releases.models import Release
-from runtime import runs, tools, worker, workers
+from runtime import runs, toolbox, tools, worker, workers
 from runtime.engine import Engine
 from runtime.messages import Call, ModelReply, Reply, ToolResult
 from runtime.models import Run
@@ -88,6 +88,7 @@ def a_scripted_release(script: Callable[[ModelRequest], Reply], **content: Any) 
     name = f"script-{len(scripted._scripts)}"
     scripted.register(name, script)
     manifests = [tools.known()[tool].manifest.model_dump(mode="json") for tool in content.pop("use", TOOLS)]
+    manifests += content.pop("tools", [])
     content.setdefault("budgets", bundles.Budgets().model_dump(mode="json"))
     model = {"provider": "scripted", "name": name, **content.pop("model", {})}
     return builders.a_release(model=model, tools=manifests, **content)
@@ -134,6 +135,7 @@ def work(run: Run, *, slot: str = "test", turns: int = 1) -> Run:
                 await engine.run_turn(run.pk)
             await engine.settle()
         finally:
+            await toolbox.aclose_all()
             await pool.close()
 
     asyncio.run(go())
@@ -152,6 +154,7 @@ def work_all(started: Sequence[Run], *, slot: str = "test") -> None:
             await asyncio.gather(*(engine.run_turn(run.pk) for run in started))
             await engine.settle()
         finally:
+            await toolbox.aclose_all()
             await pool.close()
 
     asyncio.run(go())
