@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runtime.messages import Message, ModelReply, ToolResult, UserText
+from runtime.messages import Message, ModelReply, Notice, ToolResult, UserText
 
 LONGEST_QUOTE = 1200
 MOST_BLOCKS = 8
@@ -27,7 +27,7 @@ def _of(message: Message, who: str, doubted: frozenset[str]) -> Iterable[dict[st
         return [_block("quote", who, message.text)]
     if isinstance(message, ModelReply):
         return [_block("model", "The agent wrote", message.text)] if message.text.strip() else []
-    if message.is_error:
+    if isinstance(message, Notice) or message.is_error:
         return []
     return [{**block, "is_doubted": message.name in doubted} for block in _read(message)]
 

@@ -129,6 +129,8 @@ def _told(step: Step) -> list[dict[str, Any]]:
 def message(stored: Mapping[str, Any]) -> Message:
     if stored.get("role") == "user":
         return Message("Customer", "message-square", str(stored.get("text", "")))
+    if stored.get("role") == "notice":
+        return Message("The runtime", "shield", str(stored.get("text", "")))
     if stored.get("role") == "tool":
         name = str(stored.get("name", "tool"))
         return Message(name, "square-terminal", str(stored.get("content", "")), is_error=bool(stored.get("is_error")))

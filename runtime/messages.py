@@ -32,15 +32,27 @@ class ModelReply:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What the model is told of a call: its result, or why there is none."""
+    """What the model is told of a call: its result, or why there is none.
+
+    `is_ours`: the runtime or a person says it, not the tool. `is_tainted`: the tool itself vouches for none of it.
+    """
 
     call_id: str
     name: str
     content: str
     is_error: bool = False
+    is_ours: bool = False
+    is_tainted: bool = False
 
 
-Message = UserText | ModelReply | ToolResult
+@dataclass(frozen=True)
+class Notice:
+    """What the runtime tells the model between two of its replies. Nobody outside has written it."""
+
+    text: str
+
+
+Message = UserText | ModelReply | ToolResult | Notice
 
 
 @dataclass(frozen=True)
@@ -80,23 +92,27 @@ class Reply:
 def to_json(message: Message) -> dict[str, Any]:
     if isinstance(message, UserText):
         return {"role": "user", "text": message.text}
+    if isinstance(message, Notice):
+        return {"role": "notice", "text": message.text}
     if isinstance(message, ToolResult):
-        return {
-            "role": "tool",
-            "call_id": message.call_id,
-            "name": message.name,
-            "content": message.content,
-            "is_error": message.is_error,
-        }
+        stored = {"role": "tool", "call_id": message.call_id, "name": message.name, "content": message.content}
+        return {**stored, "is_error": message.is_error, **_marks(message)}
     calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in message.calls]
-    stored = {"role": "model", "text": message.text, "calls": calls}
-    return {**stored, "opaque": list(message.opaque)} if message.opaque else stored
+    said = {"role": "model", "text": message.text, "calls": calls}
+    return {**said, "opaque": list(message.opaque)} if message.opaque else said
+
+
+def _marks(message: ToolResult) -> dict[str, bool]:
+    return {name: True for name in ("is_ours", "is_tainted") if getattr(message, name)}
 
 
 def from_json(stored: dict[str, Any]) -> Message:
     if stored["role"] == "user":
         return UserText(stored["text"])
+    if stored["role"] == "notice":
+        return Notice(stored["text"])
     if stored["role"] == "tool":
-        return ToolResult(stored["call_id"], stored["name"], stored["content"], stored.get("is_error", False))
+        marks = {name: bool(stored.get(name)) for name in ("is_error", "is_ours", "is_tainted")}
+        return ToolResult(stored["call_id"], stored["name"], stored["content"], **marks)
     calls = tuple(Call(c["id"], c["name"], c["arguments"]) for c in stored.get("calls", []))
     return ModelReply(stored["text"], calls, tuple(stored.get("opaque", ())))

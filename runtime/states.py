@@ -112,6 +112,7 @@ class StepVerdict(StrEnum):
     ASKED = "asked"
     PASSED = "passed"
     FLAGGED = "flagged"
+    REDACTED = "redacted"  # what was found is taken out, and the rest goes on
     APPROVED = "approved"
     EDITED = "edited"
     REJECTED = "rejected"

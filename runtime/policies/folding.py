@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from releases.bundles import canonical
-from runtime.messages import Call, Message, ModelReply, ToolResult, UserText
+from runtime.messages import Call, Message, ModelReply, Notice, ToolResult, UserText
 from runtime.policies import looping, retrying
 from runtime.policies.retrying import Fallback, Policy, RetryIn
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
@@ -57,6 +57,7 @@ class Stage(StrEnum):
     APPROVED = "approved"
     STARTED = "started"  # the intent is committed, no result is known
     UNKNOWN = "unknown"  # a person is asked whether it happened
+    WITHHELD = "withheld"  # it was made, and its result waits for a verdict before the model reads it
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,14 @@ class State:
     entry: Entry | None = None  # the approval or tool entry behind `stage`
     approved: Entry | None = None  # a person's approval of the first unanswered call
     retried: Entry | None = None  # its last attempt, which failed and is made again
+    withheld: Entry | None = None  # the finished call whose result waits
+    about_calls: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)  # verdicts of guardrails, by call id
+    checked: frozenset[str] = frozenset()  # guardrails that have spoken about the text at hand
+    asks: Entry | None = None  # the verdict by which a person decides whether the text at hand goes on
     answer: str | None = None
     output_checked: bool = False
+    verified: bool = False
+    answers_again: int = 0  # how often a verifier has sent an answer back
     ending: Ending | None = None
     last_refusal: Entry | None = None
     failures: int = 0  # failed model attempts in a row
@@ -134,6 +141,24 @@ class Recover:
 
 
 @dataclass(frozen=True)
+class CheckResult:
+    """The result of a call is known and no model has read it: the guardrails `left` have to speak first."""
+
+    call: Call
+    entry: Entry
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Consult:
+    """A person has to say whether a text goes on: the result of `entry`, or without one the answer."""
+
+    why: Entry
+    text: str
+    call: Call | None = None
+
+
+@dataclass(frozen=True)
 class Wait:
     """A person is asked; nothing to do until the decision."""
 
@@ -144,6 +169,14 @@ class CheckOutput:
 
 
 @dataclass(frozen=True)
+class Verify:
+    """The answer has passed the guardrails; the release wants it verified. `again`: it was sent back so often."""
+
+    text: str
+    again: int
+
+
+@dataclass(frozen=True)
 class Finish:
     status: RunStatus
     cause: str
@@ -151,7 +184,7 @@ class Finish:
     text: str = ""
 
 
-Command = CheckInput | CallModel | Judge | Recover | Wait | CheckOutput | Finish
+Command = CheckInput | CallModel | Judge | Recover | CheckResult | Consult | Wait | CheckOutput | Verify | Finish
 
 
 def begin(history: Iterable[Message] = ()) -> State:
@@ -183,7 +216,7 @@ def step(state: State, entry: Entry) -> State:
         case StepKind.MODEL:
             return _model(state, entry)
         case StepKind.GUARDRAIL:
-            return _guardrail(state, entry)
+            return _guardrail(state, entry, again)
         case StepKind.APPROVAL:
             return _approval(state, entry, again)
         case StepKind.TOOL | StepKind.RETRIEVAL:
@@ -193,16 +226,21 @@ def step(state: State, entry: Entry) -> State:
 
 
 def next_step(
-    state: State, *, max_attempts: int, has_fallback: bool, on: frozenset[str] = retrying.MAY_PASS
+    state: State,
+    *,
+    max_attempts: int,
+    has_fallback: bool,
+    on: frozenset[str] = retrying.MAY_PASS,
+    verifies: bool = False,
 ) -> Command:
     """What to do now. Budgets and kill switches are the gate's business, not the order of steps.
 
-    A failed model call is made again after errors of the classes `on`.
+    A failed model call is made again after errors of the classes `on`. `verifies`: the release has a verifier.
     """
     if not state.input_checked:
         return CheckInput()
     if state.answer is not None:
-        return _closing(state, state.answer)
+        return _closing(state, state.answer, verifies=verifies)
     if state.pending:
         return _calling(state, state.pending[0])
     if state.failures == 0:
@@ -213,14 +251,27 @@ def next_step(
 def _calling(state: State, call: Call) -> Command:
     if state.stage in (Stage.ASKED, Stage.UNKNOWN):
         return Wait()
+    if state.stage == Stage.WITHHELD and state.withheld is not None:
+        return _withheld(state, call, state.withheld)
     if state.stage == Stage.STARTED and state.entry is not None:
         return Recover(call, state.entry)
     return Judge(call, state.entry if state.stage == Stage.APPROVED else None, state.retried)
 
 
-def _closing(state: State, text: str) -> Command:
+def _withheld(state: State, call: Call, entry: Entry) -> Command:
+    left = tuple(rule for rule in entry.output.get("grades", []) if rule not in state.checked)
+    if left:
+        return CheckResult(call, entry, left)
+    return Consult(state.asks or entry, told(entry.output), call)
+
+
+def _closing(state: State, text: str, *, verifies: bool) -> Command:
     if not state.output_checked:
         return CheckOutput(text)
+    if verifies and not state.verified:
+        return Verify(text, state.answers_again)
+    if state.asks is not None:
+        return Wait() if state.stage == Stage.ASKED else Consult(state.asks, text)
     if state.ending is not None:
         return Finish(state.ending.status, state.ending.cause, state.ending.detail, text)
     return Finish(RunStatus.SUCCEEDED, "answered", text=text)
@@ -260,27 +311,105 @@ def _model(state: State, entry: Entry) -> State:
         entry=None,
         approved=None,
         retried=None,
+        withheld=None,
+        about_calls={},
+        checked=frozenset(),
+        asks=None,
         answer=None if calls else text,
+        output_checked=False,
+        verified=False,
         failures=0,
         last_failure="",
         model_calls=state.model_calls + int(not is_copied(entry)),
     )
 
 
-def _guardrail(state: State, entry: Entry) -> State:
+def _guardrail(state: State, entry: Entry, again: bool) -> State:
+    if entry.output.get("graded") and not again:
+        state = state.but(model_calls=state.model_calls + 1)
+    if entry.error == BROKEN_OFF:
+        return state
+    on = entry.input.get("on")
+    if on == "arguments":
+        known = state.about_calls.get(entry.call_id, ())
+        return state.but(about_calls={**state.about_calls, entry.call_id: (*known, entry)})
+    if on in ("retrieved", "results"):
+        return _about_result(state, entry)
+    if on == "verification":
+        return _about_answer(state, entry)
     if entry.call_id:
         if entry.verdict != StepVerdict.REFUSED:
             return state  # asked: the approval entry follows
-        return _answered(state.but(last_refusal=entry), entry, is_error=True)
+        return _answered(state.but(last_refusal=entry), entry, is_error=True, is_ours=True)
+    return _about_text(state, entry)
+
+
+def _about_text(state: State, entry: Entry) -> State:
+    """What a guardrail says of the user's message or of the answer."""
     on_input = entry.input.get("on") == "input"
+    state = state.but(checked=state.checked | {entry.rule})
+    if on_input and "becomes" in entry.output:
+        state = state.but(messages=(*state.messages[:-1], UserText(str(entry.output["becomes"]))))
     if entry.verdict == StepVerdict.REFUSED:
-        status = RunStatus(str(entry.output.get("ends", RunStatus.REFUSED)))
-        ending = Ending(status, f"guardrail:{entry.rule}", str(entry.output.get("reason", "")))
-        text = str(entry.output.get("text", ""))
-        return state.but(input_checked=True, output_checked=True, answer=text, ending=ending)
-    if on_input:
-        return state.but(input_checked=state.input_checked or bool(entry.output.get("last")))
-    return state.but(output_checked=state.output_checked or bool(entry.output.get("last")))
+        return _stopped(state, entry)
+    if entry.verdict == StepVerdict.ASKED:
+        state = state.but(asks=state.asks or entry)
+    if not entry.output.get("last"):
+        return state
+    return state.but(input_checked=True, checked=frozenset()) if on_input else state.but(output_checked=True)
+
+
+def _about_answer(state: State, entry: Entry) -> State:
+    """What the verifier says. An answer that is sent back is gone: the model reads why, and answers once more."""
+    if entry.verdict == StepVerdict.REFUSED:
+        return _stopped(state, entry)
+    if "told" not in entry.output:
+        return state.but(verified=True)
+    return state.but(
+        messages=(*state.messages, Notice(str(entry.output["told"]))),
+        answer=None,
+        asks=None,
+        answers_again=state.answers_again + 1,
+    )
+
+
+def _about_result(state: State, entry: Entry) -> State:
+    """What is said of a result while it waits. What was found before is written into the result itself."""
+    if state.withheld is None or not entry.output.get("decides"):
+        return state
+    state = state.but(checked=state.checked | {entry.rule})
+    if entry.output.get("stops"):
+        return _stopped(state, entry)
+    if entry.verdict == StepVerdict.REFUSED:
+        return _answered(state, entry, is_error=True, is_ours=True)
+    if entry.verdict == StepVerdict.ASKED:
+        state = state.but(asks=state.asks or entry)
+    waits = state.asks is not None or state.withheld is None or state.withheld.output.get("asks")
+    return state if waits or not entry.output.get("last") else _released(state)
+
+
+def _released(state: State) -> State:
+    """The result that waited is read."""
+    assert state.withheld is not None
+    return _answered(state, state.withheld, is_error=state.withheld.status != StepStatus.DONE)
+
+
+def _stopped(state: State, entry: Entry) -> State:
+    """A guardrail or the verifier ends the run; `text` is said in place of the answer."""
+    status = RunStatus(str(entry.output.get("ends", RunStatus.REFUSED)))
+    cause = str(entry.output.get("cause") or f"guardrail:{entry.rule}")
+    return state.but(
+        input_checked=True,
+        pending=(),
+        stage=Stage.NEW,
+        entry=None,
+        withheld=None,
+        asks=None,
+        answer=str(entry.output.get("text", "")),
+        output_checked=True,
+        verified=True,
+        ending=Ending(status, cause, str(entry.output.get("reason", ""))),
+    )
 
 
 def _approval(state: State, entry: Entry, again: bool) -> State:
@@ -290,9 +419,23 @@ def _approval(state: State, entry: Entry, again: bool) -> State:
         state = state.but(approvals=state.approvals + 1)
     if entry.status == StepStatus.STARTED:
         return state.but(stage=Stage.ASKED, entry=entry)
-    if entry.verdict in (StepVerdict.APPROVED, StepVerdict.EDITED):
+    is_approved = entry.verdict in (StepVerdict.APPROVED, StepVerdict.EDITED)
+    if (on := entry.input.get("text_of")) is not None:
+        return _consulted(state, entry, str(on), is_approved=is_approved)
+    if is_approved:
         return state.but(stage=Stage.APPROVED, entry=entry, approved=entry)
-    return _answered(state.but(last_refusal=entry), entry, is_error=True)
+    return _answered(state.but(last_refusal=entry), entry, is_error=True, is_ours=True)
+
+
+def _consulted(state: State, entry: Entry, on: str, *, is_approved: bool) -> State:
+    """A person has decided whether a text goes on. An answer may have been edited."""
+    if on == "output":
+        if not is_approved:
+            return _stopped(state, entry)
+        return state.but(stage=Stage.NEW, entry=None, asks=None, answer=str(entry.output["text"]))
+    if is_approved:
+        return _released(state)
+    return _answered(state, entry, is_error=True, is_ours=True)
 
 
 def _tool(state: State, entry: Entry, again: bool) -> State:
@@ -311,7 +454,12 @@ def _tool(state: State, entry: Entry, again: bool) -> State:
         refusal = state.last_refusal
         cause = refusal.rule if refusal is not None and ends == RunStatus.REFUSED else f"tool:{entry.name}"
         state = state.but(ending=Ending(RunStatus(ends), cause, str(entry.output.get("detail", ""))))
-    return _answered(state, entry, is_error=entry.status != StepStatus.DONE)
+    if entry.output.get("stops"):
+        return _stopped(state, entry)
+    if entry.output.get("grades") or entry.output.get("asks"):
+        return state.but(stage=Stage.WITHHELD, entry=entry, withheld=entry, checked=frozenset(), asks=None)
+    is_withheld = "withheld" in entry.output
+    return _answered(state, entry, is_error=is_withheld or entry.status != StepStatus.DONE, is_ours=is_withheld)
 
 
 def told(output: Mapping[str, Any]) -> str:
@@ -322,13 +470,15 @@ def told(output: Mapping[str, Any]) -> str:
     return result if isinstance(result, str) else canonical(result)
 
 
-def _answered(state: State, entry: Entry, *, is_error: bool) -> State:
+def _answered(state: State, entry: Entry, *, is_error: bool, is_ours: bool = False) -> State:
     """The first pending call has its answer; the model will read `content`."""
     result = ToolResult(
         entry.call_id,
         state.pending[0].name if state.pending else entry.name,
         told(entry.output),
         is_error,
+        is_ours,
+        bool(entry.output.get("tainted")),
     )
     return state.but(
         messages=(*state.messages, result),
@@ -337,4 +487,7 @@ def _answered(state: State, entry: Entry, *, is_error: bool) -> State:
         entry=None,
         approved=None,
         retried=None,
+        withheld=None,
+        checked=frozenset(),
+        asks=None,
     )

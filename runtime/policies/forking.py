@@ -27,7 +27,7 @@ def decide_kept(entries: Sequence[Entry], at: int, *, retries: Mapping[str, str]
     if step.kind == StepKind.ANSWER:
         kept = _before_the_last_words(kept)
     open_calls = _open_calls(kept)
-    kept = [entry for entry in kept if entry.call_id not in open_calls or _may_have_happened(entry, retries)]
+    kept = [entry for entry in kept if entry.call_id not in open_calls or _stays(entry, retries)]
     kept = [entry for entry in kept if not _is_open_question(entry)]
     while kept and kept[-1].kind == StepKind.MODEL and kept[-1].status == StepStatus.FAILED:
         kept.pop()
@@ -59,8 +59,17 @@ def _is_outcome(entry: Entry) -> bool:
     if entry.kind in CALLS:
         return entry.status in KNOWN and not entry.output.get("again")
     if entry.kind == StepKind.GUARDRAIL:
-        return entry.verdict == StepVerdict.REFUSED
+        return entry.verdict == StepVerdict.REFUSED and not _is_about_arguments(entry)
     return entry.kind == StepKind.APPROVAL and entry.verdict in (StepVerdict.REJECTED, StepVerdict.EXPIRED)
+
+
+def _stays(entry: Entry, retries: Mapping[str, str]) -> bool:
+    """Of an open call: what may have happened, and what guardrails have said of the proposal itself."""
+    return _may_have_happened(entry, retries) or _is_about_arguments(entry)
+
+
+def _is_about_arguments(entry: Entry) -> bool:
+    return entry.kind == StepKind.GUARDRAIL and entry.input.get("on") == "arguments"
 
 
 def _may_have_happened(entry: Entry, retries: Mapping[str, str]) -> bool:

@@ -50,8 +50,11 @@ def recall(known: Knowledge, tools: Mapping[str, Labels], entry: Entry) -> None:
         known.hear(str(entry.output["text"]))
     elif entry.kind in (StepKind.TOOL, StepKind.RETRIEVAL):
         _recall_call(known, tools.get(entry.name, UNKNOWN), entry)
-    elif entry.kind == StepKind.GUARDRAIL and entry.call_id and entry.verdict == StepVerdict.REFUSED:
-        known.called(entry.input.get("call"))
+    elif entry.kind == StepKind.GUARDRAIL:
+        if entry.output.get("tainted"):
+            known.taint()
+        if entry.call_id and entry.verdict == StepVerdict.REFUSED:
+            known.called(entry.input.get("call"))
 
 
 def _recall_call(known: Knowledge, of: Labels, entry: Entry) -> None:

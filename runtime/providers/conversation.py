@@ -13,7 +13,8 @@ from pydantic_ai.tools import ToolDefinition
 
 from console import ids
 from releases.bundles import ToolManifest
-from runtime.messages import Call, Message, ModelReply, ToolResult, UserText
+from runtime.messages import Call, Message, ModelReply, Notice, ToolResult, UserText
+from runtime.policies import marking
 from runtime.providers import arguments
 from runtime.providers.base import ModelRequest, ProviderError
 
@@ -24,31 +25,34 @@ _thinking: TypeAdapter[theirs.ThinkingPart] = TypeAdapter(theirs.ThinkingPart)
 
 def parameters(request: ModelRequest) -> ModelRequestParameters:
     """The tools and instructions of the call. Strict schemas stay off: not every endpoint knows the word."""
+    instructions = _instructions(request)
     return ModelRequestParameters(
         function_tools=[_tool(manifest) for manifest in request.tools],
-        instruction_parts=[theirs.InstructionPart(content=request.instructions)] if request.instructions else [],
+        instruction_parts=[theirs.InstructionPart(content=instructions)] if instructions else [],
     )
 
 
-def outgoing(messages: Iterable[Message]) -> list[theirs.ModelMessage]:
+def outgoing(request: ModelRequest) -> list[theirs.ModelMessage]:
     """The history as the vendor expects it: answers directly after the calls they belong to, none left out.
 
-    A call that was never answered (its run was cancelled) is answered here, because vendors refuse such a history.
+    What a tool returned that nobody vouches for is marked as data. A call that was never answered (its run was
+    cancelled) is answered here, because vendors refuse such a history.
 
     Raises:
         ProviderError: a result belongs to no call of the reply before it.
     """
+    trusted = _trusted(request)
     found: list[theirs.ModelMessage] = []
     parts: list[theirs.ModelRequestPart] = []
     open_calls: dict[str, Call] = {}
-    for message in messages:
+    for message in request.messages:
         if isinstance(message, ToolResult):
-            parts.append(_result(message, open_calls))
+            parts.append(_result(message, open_calls, _content(message, trusted, request)))
             continue
         if open_calls:
             parts += [_unanswered(call) for call in open_calls.values()]
-        if isinstance(message, UserText):
-            parts.append(theirs.UserPromptPart(message.text))
+        if isinstance(message, UserText | Notice):
+            parts.append(theirs.UserPromptPart(message.text if isinstance(message, UserText) else _noticed(message)))
             open_calls = {}
             continue
         if parts:
@@ -63,7 +67,7 @@ def outgoing(messages: Iterable[Message]) -> list[theirs.ModelMessage]:
 def characters(request: ModelRequest) -> int:
     """How much text goes out, for judging the vendor's count of tokens."""
     tools = sum(len(json.dumps(tool.parameters)) + len(tool.description) + len(tool.name) for tool in request.tools)
-    return len(request.instructions) + tools + sum(_length(message) for message in request.messages)
+    return len(_instructions(request)) + tools + sum(_length(message) for message in request.messages)
 
 
 def text_of(response: theirs.ModelResponse) -> str:
@@ -116,7 +120,35 @@ def _as_text(given: dict[str, Any] | str) -> str:
     return json.dumps({"unreadable_arguments": given[:2000]}, ensure_ascii=False)
 
 
-def _result(message: ToolResult, open_calls: dict[str, Call]) -> theirs.ToolReturnPart:
+def _instructions(request: ModelRequest) -> str:
+    """The release's own, and what the marks of data mean where results may carry them."""
+    trusted = _trusted(request)
+    is_marked = len(trusted) < len(request.tools) or any(
+        isinstance(message, ToolResult) and _is_data(message, trusted) for message in request.messages
+    )
+    return f"{request.instructions}\n\n{marking.EXPLAINED}".strip() if is_marked else request.instructions
+
+
+def _trusted(request: ModelRequest) -> frozenset[str]:
+    """The tools whose results no outsider can write."""
+    return frozenset(tool.name for tool in request.tools if tool.output_trust == "trusted" and tool.labelled)
+
+
+def _is_data(message: ToolResult, trusted: frozenset[str]) -> bool:
+    return not message.is_ours and (message.is_tainted or message.name not in trusted)
+
+
+def _content(message: ToolResult, trusted: frozenset[str], request: ModelRequest) -> str:
+    if not _is_data(message, trusted):
+        return message.content
+    return marking.marked(message.content, source=message.name, salt=f"{request.run_id}{message.call_id}")
+
+
+def _noticed(notice: Notice) -> str:
+    return f"[From the system that runs you, not from the user] {notice.text}"
+
+
+def _result(message: ToolResult, open_calls: dict[str, Call], content: str) -> theirs.ToolReturnPart:
     if open_calls.pop(message.call_id, None) is None:
         raise ProviderError(
             "bad_request",
@@ -125,7 +157,7 @@ def _result(message: ToolResult, open_calls: dict[str, Call]) -> theirs.ToolRetu
             retry=False,
         )
     outcome: Any = "failed" if message.is_error else "success"
-    return theirs.ToolReturnPart(message.name, message.content, message.call_id, outcome=outcome)
+    return theirs.ToolReturnPart(message.name, content, message.call_id, outcome=outcome)
 
 
 def _unanswered(call: Call) -> theirs.ToolReturnPart:
@@ -133,7 +165,7 @@ def _unanswered(call: Call) -> theirs.ToolReturnPart:
 
 
 def _length(message: Message) -> int:
-    if isinstance(message, UserText):
+    if isinstance(message, UserText | Notice):
         return len(message.text)
     if isinstance(message, ToolResult):
         return len(message.content)

@@ -60,7 +60,7 @@ class Hosted:
         spec, key = request.model, _key(request.model)
         stream = direct.model_request_stream(
             _model(spec, key),
-            conversation.outgoing(request.messages),
+            conversation.outgoing(request),
             model_settings=_settings(spec),
             model_request_parameters=conversation.parameters(request),
         )
