@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-import uuid_utils.compat
+import uuid_utils
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
@@ -14,7 +14,7 @@ LENGTH = 26
 
 def new() -> UUID:
     """A fresh UUIDv7 (RFC 9562)."""
-    return UUID(int=uuid_utils.compat.uuid7().int)
+    return UUID(bytes=uuid_utils.uuid7().bytes)
 
 
 def public(prefix: str, key: UUID) -> str:

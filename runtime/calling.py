@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -39,6 +39,31 @@ from runtime.verifying import Found
 LONGEST_ERROR = 4000  # characters of a tool's own error that are kept and told
 
 
+@dataclass(frozen=True)
+class Prints:
+    """What tells one call from another: exactly, and but for case, spaces and punctuation. See `toolbox`."""
+
+    fingerprint: str
+    likeness: str
+
+    @classmethod
+    def of(cls, tool: str, arguments: Mapping[str, Any] | None) -> Prints:
+        return cls(toolbox.fingerprint(tool, arguments), toolbox.likeness(tool, arguments))
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A call that the gate lets through. `again` is the failed attempt before this one."""
+
+    call: Call
+    manifest: ToolManifest
+    executable: Executable
+    arguments: Mapping[str, Any]
+    prints: Prints
+    verdict: Allow
+    again: Entry | None
+
+
 async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
     """Pass a proposed call through the gate and act on the verdict. True when the turn is over."""
     call, approval = command.call, command.approval
@@ -53,7 +78,8 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
         if void:
             return await _refuse(engine, turn, call, Refuse("approval-void", void))
 
-    facts = _facts(turn, command, prepared, await engine.switches())
+    prints = Prints.of(call.name, prepared.arguments)
+    facts = _facts(turn, command, prepared, prints, await engine.switches())
     if facts.principal.kind == PrincipalKind.STAFF:
         facts = await threads.run(acting.as_staff, facts)
     verdict = gating.decide_call(facts)
@@ -77,10 +103,9 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
     leave = await attempts.for_tool(engine, turn, manifest)
     if isinstance(leave, Open):
         return await _refuse(engine, turn, call, attempts.refusal(leave))
+    allowed = Allowed(call, manifest, executable, prepared.arguments, prints, verdict, command.again)
     async with engine.circuits.using(leave) as outcome:
-        return await _start(
-            engine, turn, call, manifest, executable, prepared.arguments, verdict, command.again, outcome
-        )
+        return await _start(engine, turn, allowed, outcome)
 
 
 async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
@@ -156,7 +181,9 @@ def _not_begun(entry: Entry) -> Finished:
     return _failed(entry, folding.BROKEN_OFF, text, text)
 
 
-def _facts(turn: Turn, command: Judge, prepared: toolbox.Prepared, engaged: tuple[Engaged, ...]) -> Facts:
+def _facts(
+    turn: Turn, command: Judge, prepared: toolbox.Prepared, prints: Prints, engaged: tuple[Engaged, ...]
+) -> Facts:
     """What the gate is told. A call that is made again was counted when it was made first."""
     call, counted = command.call, int(command.again is not None)
     spent = turn.spent()
@@ -169,13 +196,13 @@ def _facts(turn: Turn, command: Judge, prepared: toolbox.Prepared, engaged: tupl
         principal=turn.principal,
         arguments=prepared.arguments,
         schema_errors=prepared.errors,
-        has_secret=prepared.arguments is not None and redact.has_secret(prepared.arguments),
-        spent=replace(spent, tool_calls=spent.tool_calls - counted),
+        has_secret=prepared.has_secret,
+        spent=replace(spent, tool_calls=spent.tool_calls - counted) if counted else spent,
         budgets=turn.budgets,
-        repeats=turn.state.repeats.get(toolbox.fingerprint(call.name, prepared.arguments), 0) - counted,
+        repeats=turn.state.repeats.get(prints.fingerprint, 0) - counted,
         loop=looping.decide_loop(
             turn.state.made[: len(turn.state.made) - counted],
-            toolbox.likeness(call.name, prepared.arguments),
+            prints.likeness,
             most=turn.budgets.max_repeats,
         ),
         approvals=turn.state.approvals,
@@ -215,21 +242,12 @@ async def _refuse(engine: Shell, turn: Turn, call: Call, refusal: Refuse) -> boo
     return False
 
 
-async def _start(
-    engine: Shell,
-    turn: Turn,
-    call: Call,
-    manifest: ToolManifest,
-    executable: Executable,
-    arguments: Mapping[str, Any],
-    verdict: Allow,
-    again: Entry | None,
-    outcome: Outcome,
-) -> bool:
+async def _start(engine: Shell, turn: Turn, allowed: Allowed, outcome: Outcome) -> bool:
     """Commit the intent, in the statement that asks the kill switches, and only then make the call.
 
-    `again` is the failed attempt before this one: its key is used once more.
+    A call that is made again uses the key of its failed attempt once more.
     """
+    call, manifest, verdict, again = allowed.call, allowed.manifest, allowed.verdict, allowed.again
     held = await spending.hold_tool_call(engine, turn)
     if isinstance(held, Exhausted):
         return await _refuse(engine, turn, call, Refuse(f"budget:{held.budget}", held.reason, ends_run=True))
@@ -246,9 +264,9 @@ async def _start(
         idempotency_key=again.idempotency_key if again else turn.next_key(),
         input={
             "call_id": call.id,
-            "arguments": dict(arguments),
-            "fingerprint": toolbox.fingerprint(call.name, dict(arguments)),
-            "likeness": toolbox.likeness(call.name, arguments),
+            "arguments": dict(allowed.arguments),
+            "fingerprint": allowed.prints.fingerprint,
+            "likeness": allowed.prints.likeness,
             "reason": verdict.reason,
             **_origins(turn, verdict),
         },
@@ -272,7 +290,7 @@ async def _start(
     await spending.settle(engine, held, step)
     entry = turn.state.entry
     assert entry is not None
-    return await _perform(engine, turn, manifest, executable, entry, outcome)
+    return await _perform(engine, turn, manifest, allowed.executable, entry, outcome)
 
 
 def _origins(turn: Turn, verdict: Allow) -> dict[str, Any]:

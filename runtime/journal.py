@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
+from pydantic_core import PydanticSerializationError, to_json
 
 from console import ids, redact
 from releases import switches
@@ -282,25 +283,26 @@ def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) ->
     finished: list[dict[str, Any]] = []
     results: list[str] = []
     events: list[dict[str, Any]] = []
+    run_id = str(lease.run_id)
     place = 0
     for write in writes:
         for step in write.steps:
             place += 1
-            steps.append(_step_row(lease, place, step))
+            steps.append(_step_row(run_id, lease.fence, place, step))
             payloads.append(f'{{"id":"{step.id}","input":{step.given.json},"output":{step.result.json}}}')
         for done in write.finished:
             place += 1
-            finished.append(_finished_row(lease, place, done))
+            finished.append(_finished_row(run_id, place, done))
             results.append(f'{{"id":"{done.id}","output":{done.result.json}}}')
         for kind, data in write.events:
             place += 1
-            events.append({"run_id": str(lease.run_id), "seq": place, "kind": kind, "data": redact.value(dict(data))})
+            events.append({"run_id": run_id, "seq": place, "kind": kind, "data": redact.value(dict(data))})
     last = writes[-1]
     return Operation(
         lease,
         last.guard is not None,
         {
-            "run_id": str(lease.run_id),
+            "run_id": run_id,
             "fence": lease.fence,
             "count": place,
             "drafted": drafted and bool(steps),
@@ -402,14 +404,16 @@ def stored_entry(step: Step) -> Entry:
 
 def finished_entry(started: Entry, done: Finished) -> Entry:
     """The entry that `load` would read for a started step once its result is written."""
-    return replace(
-        started,
+    changed = object.__new__(Entry)  # `dataclasses.replace` would go through all fields
+    changed.__dict__.update(
+        started.__dict__,
         status=done.status,
         verdict=done.verdict or started.verdict,
         summary=done.summary or started.summary,
         error=done.error,
         output=done.result.value,
     )
+    return changed
 
 
 def read_entry(row: tuple[Any, ...]) -> Entry:
@@ -425,23 +429,39 @@ def read_entry(row: tuple[Any, ...]) -> Entry:
 
 def _sums(writes: Sequence[Write]) -> dict[str, Any]:
     """What the writes add to the run's counters, and the worst of their prices and risks."""
-    steps = [step for write in writes for step in write.steps]
-    bases = {step.cost_basis for step in steps}
-    risks = {write.risk for write in writes}
+    count = model_calls = tool_calls = tool_errors = asked = tokens_in = cached = tokens_out = 0
+    usd, tainted = Decimal(0), False
+    bases, risks, tools = set(), set(), set()
+    for write in writes:
+        model_calls += write.model_calls
+        tool_calls += write.tool_calls
+        tool_errors += write.tool_errors
+        asked += write.approvals_asked
+        tainted = tainted or write.tainted
+        risks.add(write.risk)
+        if write.tool:
+            tools.add(write.tool)
+        for step in write.steps:
+            count += 1
+            tokens_in += step.input_tokens
+            cached += step.cached_tokens
+            tokens_out += step.output_tokens
+            usd += step.cost_usd
+            bases.add(step.cost_basis)
     return {
-        "steps": len(steps),
-        "model_calls": sum(write.model_calls for write in writes),
-        "tool_calls": sum(write.tool_calls for write in writes),
-        "tool_errors": sum(write.tool_errors for write in writes),
-        "asked": sum(write.approvals_asked for write in writes),
-        "tokens_in": sum(step.input_tokens for step in steps),
-        "cached": sum(step.cached_tokens for step in steps),
-        "tokens_out": sum(step.output_tokens for step in steps),
-        "usd": str(sum((step.cost_usd for step in steps), Decimal(0))),
+        "steps": count,
+        "model_calls": model_calls,
+        "tool_calls": tool_calls,
+        "tool_errors": tool_errors,
+        "asked": asked,
+        "tokens_in": tokens_in,
+        "cached": cached,
+        "tokens_out": tokens_out,
+        "usd": str(usd),
         "basis": next((basis for basis in ("unpriced", "estimated") if basis in bases), "exact"),
-        "tools": sorted({write.tool for write in writes if write.tool}),
+        "tools": sorted(tools),
         "risk": next((risk for risk in ("high", "medium") if risk in risks), ""),
-        "tainted": any(write.tainted for write in writes),
+        "tainted": tainted,
     }
 
 
@@ -465,11 +485,11 @@ def _end(last: Write) -> dict[str, Any]:
     return row
 
 
-def _step_row(lease: Lease, place: int, step: NewStep) -> dict[str, Any]:
+def _step_row(run_id: str, fence: int, place: int, step: NewStep) -> dict[str, Any]:
     return {
         "id": str(step.id),
-        "run_id": str(lease.run_id),
-        "fence": lease.fence,
+        "run_id": run_id,
+        "fence": fence,
         "seq": place,
         "done_seq": place if step.finished_at else None,
         "kind": step.kind,
@@ -492,10 +512,10 @@ def _step_row(lease: Lease, place: int, step: NewStep) -> dict[str, Any]:
     }
 
 
-def _finished_row(lease: Lease, place: int, step: Finished) -> dict[str, Any]:
+def _finished_row(run_id: str, place: int, step: Finished) -> dict[str, Any]:
     return {
         "id": str(step.id),
-        "run_id": str(lease.run_id),
+        "run_id": run_id,
         "done_seq": place,
         "status": step.status,
         "verdict": step.verdict or None,
@@ -505,16 +525,17 @@ def _finished_row(lease: Lease, place: int, step: Finished) -> dict[str, Any]:
     }
 
 
-ENCODER = json.JSONEncoder(default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+ENCODER = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":"))
 NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def _plain_json(value: Any) -> str:
     """JSON that PostgreSQL takes: neither NUL nor lone surrogates, which jsonb cannot hold."""
-    text = ENCODER.encode(value)
-    if "\\u0000" in text:
-        text = NUL.sub(lambda found: found[1] + "\ufffd", text)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    try:
+        text = to_json(value, inf_nan_mode="constants", fallback=str).decode()
+    except (PydanticSerializationError, UnicodeEncodeError):  # half of a surrogate pair somewhere
+        text = ENCODER.encode(value).encode("utf-8", "replace").decode()
+    return NUL.sub(lambda found: found[1] + "\ufffd", text) if "\\u0000" in text else text
 
 
 def plain(text: str) -> str:

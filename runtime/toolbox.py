@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic_core import to_jsonable_python
 
+from console import redact
 from releases.bundles import Bundle, ToolManifest, canonical
 from runtime import tools
 from runtime.policies import looping
@@ -98,10 +99,15 @@ def verifier(bundle: Bundle, manifest: ToolManifest) -> Verify | None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The arguments of a proposed call, validated; or why they cannot be used."""
+    """The arguments of a proposed call, validated; or why they cannot be used. `text` is their canonical JSON."""
 
     arguments: dict[str, Any] | None
     errors: Mapping[str, str]
+    text: str = ""
+
+    @property
+    def has_secret(self) -> bool:
+        return redact.may_hold_secret(self.text) and redact.has_secret(self.arguments)
 
 
 def prepare(executable: Executable | None, raw: Mapping[str, Any] | str) -> Prepared:
@@ -112,14 +118,14 @@ def prepare(executable: Executable | None, raw: Mapping[str, Any] | str) -> Prep
         return Prepared(None, {"arguments": "Not one JSON object with unique keys and finite numbers."})
     try:
         arguments = executable.canonical(raw)
-        size = len(canonical(arguments))
+        text = canonical(arguments)
     except tools.BadArguments as wrong:
         return Prepared(None, wrong.errors)
     except (ValueError, TypeError, RecursionError) as wrong:
         return Prepared(None, {"arguments": str(wrong)[:300]})
-    if size > LONGEST_ARGUMENTS:
-        return Prepared(None, {"arguments": f"{size:,} characters; at most {LONGEST_ARGUMENTS:,} are accepted."})
-    return Prepared(arguments, {})
+    if len(text) > LONGEST_ARGUMENTS:
+        return Prepared(None, {"arguments": f"{len(text):,} characters; at most {LONGEST_ARGUMENTS:,} are accepted."})
+    return Prepared(arguments, {}, text)
 
 
 def fingerprint(tool: str, arguments: Mapping[str, Any] | None) -> str:
