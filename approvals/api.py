@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from ninja import Query, Router, Schema
 from pydantic import Field
 
-from approvals import inbox, requests
+from approvals import decisions, inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.policies import deciding
 from approvals.states import ApprovalStatus, Verdict
@@ -60,7 +60,10 @@ class ApprovalOut(ApprovalLine):
     reversible: bool
     four_eyes: bool
     evidence: list[Any]
-    decision: DecisionOut | None
+    approvals_needed: int = Field(description="How many different people must approve")
+    approvals: list[DecisionOut] = Field(description="Who has approved so far")
+    roles: list[str] = Field(description="Only people with one of these roles decide; empty: whoever may")
+    decision: DecisionOut | None = Field(description="What settled it")
     may_decide: bool
     may_not_because: str
 
@@ -97,7 +100,8 @@ def get_approval(request: Request, approval_id: envelope.ApprovalId) -> Any:
 def decide_approval(request: Request, approval_id: envelope.ApprovalId, body: Decide) -> Any:
     """Give one of the request's answers: approve (with or without edits), reject, and where it offers it, give_up.
 
-    The same decision again changes nothing.
+    The same decision again changes nothing. Where several people must approve, the request stays open until enough
+    have; one rejection ends it.
     """
     if body.verdict != Verdict.APPROVE and body.edits:
         raise problems.Invalid("Edits belong to an approval.", errors={"edits": "Only with approve."})
@@ -145,7 +149,10 @@ def _full(request: Request, item: ApprovalRequest) -> dict[str, Any]:
         "reversible": item.reversible,
         "four_eyes": item.four_eyes,
         "evidence": item.evidence,
-        "decision": _decision(request, item, item.decisions.first()),
+        "approvals_needed": item.approvals_needed,
+        "approvals": [_decision(request, item, each) for each in item.decisions.filter(verdict=Verdict.APPROVE)],
+        "roles": item.roles,
+        "decision": _decision(request, item, decisions.outcome(item)),
         "may_decide": isinstance(right, deciding.MayDecide),
         "may_not_because": getattr(right, "reason", ""),
     }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.utils.timezone import now
 
-from approvals import forms, inbox, requests
+from approvals import decisions, forms, inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.policies import deciding
 from approvals.states import OPEN, ApprovalStatus, Verdict
@@ -78,6 +78,19 @@ class Card:
     may_ever: bool  # has the right to decide for this agent; whether now is `may`
     stopped_by: Mapping[str, Any] = field(default_factory=dict)
     similar: tuple[int, int] | None = None
+    approvals: Sequence[Decision] = ()  # so far, where several people must approve
+    may_reject: bool = False
+
+    @property
+    def counted(self) -> str:
+        """`1 of 2 approved`; empty where one person decides."""
+        needed = self.request.approvals_needed
+        return f"{len(self.approvals)} of {needed} approved" if needed > 1 else ""
+
+    @property
+    def roles(self) -> str:
+        """Who decides: `admin or operator`; empty: whoever may."""
+        return deciding.listed(tuple(self.request.roles))
 
     @property
     def is_open(self) -> bool:
@@ -120,8 +133,13 @@ def card(
     errors: Mapping[str, str] | None = None,
 ) -> Card:
     """`posted` and `errors` bring back what somebody typed when the server did not take it."""
-    decision = _decision(request, by)
+    given = [_seen(decision, by) for decision in request.decisions.order_by("pk")]
+    outcome = decisions.outcome(request) if given else None
+    decision = _seen(outcome, by) if outcome else None
     right = requests.right(request, by=by)
+    may_reject = isinstance(right, deciding.MayDecide) or (
+        bool(given) and isinstance(requests.right(request, by=by, verdict=Verdict.REJECT), deciding.MayDecide)
+    )
     may_ever = by.may("approvals.decide", agent=request.agent) and by.is_person
     is_held = request.claimed_until is not None and request.claimed_until > now() and request.claimed_by is not None
     is_mine = is_held and str(request.claimed_by_id) == by.id
@@ -144,12 +162,13 @@ def card(
         may_ever=may_ever,
         stopped_by=_stopped_by(request),
         similar=_similar(request),
+        approvals=[each for each in given if each.verdict == Verdict.APPROVE],
+        may_reject=may_reject,
     )
 
 
-def _decision(request: ApprovalRequest, by: Actor) -> Decision | None:
-    decision = request.decisions.first()
-    if decision and not by.may("approvals.decide", agent=request.agent):
+def _seen(decision: Decision, by: Actor) -> Decision:
+    if not by.may("approvals.decide", agent=decision.request.agent):
         decision.edits, decision.reason = redact.personal(decision.edits), redact.personal(decision.reason)
     return decision
 

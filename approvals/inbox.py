@@ -231,11 +231,16 @@ def following(actor: Actor, filters: Filters, after: ApprovalRequest | None = No
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lte=now()) | Q(claimed_by_id=_key(actor))
     own = Q(requested_for=actor.id) | Q(four_eyes=True) & (Q(requested_by=actor.id) | Q(authored_by=actor.id))
     may = found(actor, filters.on("open")).on_agents(actor.agents("approvals.decide")).exclude(own)
-    rows = list(may.filter(free, status=ApprovalStatus.PENDING, due_at__gt=now())[:MOST_ROWS])
+    waiting = may.filter(free, status=ApprovalStatus.PENDING, due_at__gt=now()).exclude(decisions__person_id=actor.id)
+    rows = [row for row in waiting[:MOST_ROWS] if _has_role(actor, row)]
     if after is None:
         return next(iter(rows), None)
     later = (row for row in rows if _rank(row, filters) > _rank(after, filters))
     return next(later, next((row for row in rows if row.pk != after.pk), None))
+
+
+def _has_role(actor: Actor, row: ApprovalRequest) -> bool:
+    return not row.roles or any(actor.has_role(role, agent=row.agent) for role in row.roles)
 
 
 def _rank(row: ApprovalRequest, filters: Filters) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils.timezone import now
 
-from approvals import subjects
+from approvals import decisions, subjects
 from approvals.models import ApprovalEvent, ApprovalRequest, Decision
 from approvals.policies import deciding
 from approvals.states import APPROVAL_MOVES, OPEN, ApprovalStatus, Verdict
@@ -74,6 +74,7 @@ def decide(
 
     `edits` maps arguments to new values; they pass the tool's schema and the policy again. Deciding the same
     way a second time changes nothing. To give up is an answer only where the question offers it: see `answers`.
+    Where several people must approve, all but the last approval leave the request open; one rejection ends it.
 
     Raises:
         ApprovalRequest.DoesNotExist: no such request, or not on an agent this actor may decide for.
@@ -82,10 +83,11 @@ def decide(
         problems.Invalid: the edits or the reason cannot be used.
     """
     request = _visible(request_id, by, "approvals.decide")
+    person = _person_of(by)
     repeated = Decision.objects.filter(request=request, by_id=by.id, verdict=verdict).first()
     if repeated and not edits:
         return repeated
-    _guard(request, by, version)
+    _guard(request, by, version, verdict)
     if verdict not in answers(request):
         raise problems.Invalid(f"This request does not offer to {verdict.replace('_', ' ')}. Approve or reject it.")
     reason = _reason(verdict, reason)
@@ -100,7 +102,11 @@ def decide(
         by_kind=by.kind,
         by_id=by.id,
         by_label=by.label,
+        person_id=person,
     )
+    given = decisions.approved_by(request)
+    if verdict == Verdict.APPROVE and not deciding.is_approved(request.approvals_needed, given):
+        return _voted(request, decision, len(given), by)
     after = ApprovalStatus.APPROVED if verdict == Verdict.APPROVE else ApprovalStatus.REJECTED
     _settle(request, after)
     _event(request, "decided", by=by, verdict=verdict, edits=decision.edits, reason=reason)
@@ -112,28 +118,31 @@ def decide(
     return decision
 
 
+def _voted(request: ApprovalRequest, decision: Decision, given: int, by: Actor) -> Decision:
+    """One of several approvals: the request stays open, for somebody else to take."""
+    request.claimed_by = request.claimed_until = None
+    request.save(update_fields=["claimed_by", "claimed_until"])
+    counted = f"{given} of {request.approvals_needed}"
+    _event(request, "voted", by=by, verdict=decision.verdict, counted=counted, reason=decision.reason)
+    changes = {"approvals": [f"{given - 1} of {request.approvals_needed}", counted]}
+    audit.record(by, "approval.approve", request, reason=decision.reason, changes=changes)
+    announce(request)
+    return decision
+
+
 def answers(request: ApprovalRequest) -> dict[Verdict, str]:
     """What may be answered, with the words on each button. A third answer is there only where it has words."""
     words = {Verdict.APPROVE: "Approve", Verdict.REJECT: "Reject"}
     return {**words, **{Verdict(name): str(word) for name, word in request.labels.items() if name in list(Verdict)}}
 
 
-def right(request: ApprovalRequest, *, by: Actor) -> deciding.MayDecide | deciding.MayNot:
-    """Whether this actor may answer now and, if not, why: what stands beside the buttons."""
+def right(
+    request: ApprovalRequest, *, by: Actor, verdict: Verdict = Verdict.APPROVE
+) -> deciding.MayDecide | deciding.MayNot:
+    """Whether this actor may answer so now and, if not, why: what stands beside the buttons."""
     if not by.may("approvals.decide", agent=request.agent):
         return deciding.MayNot(f"Your role may not decide requests of {request.agent_name}. Ask a colleague who may.")
-    return deciding.decide_right(_question(request), by=_person_of(by), version=None, now=now())
-
-
-def why_lapsed(request: ApprovalRequest, decision: Decision) -> str:
-    """Why an approval does not count any more at the moment its action is to be done; empty while it does."""
-    if decision.verdict != Verdict.APPROVE:
-        return "It was not approved."
-    if decision.at > request.due_at:
-        return f"It was approved after its deadline of {request.due_at:%H:%M} UTC."
-    if not _may_still(decision, request.agent):
-        return f"{decision.by_label} may not decide requests of {request.agent_name} any more."
-    return ""
+    return _may(request, by, None, verdict)
 
 
 def expire_due(moment: datetime | None = None) -> int:
@@ -246,13 +255,22 @@ def _visible(request_id: UUID, by: Actor, permission: str) -> ApprovalRequest:
     return locked.on_agents(by.agents(permission)).get(pk=request_id)
 
 
-def _guard(request: ApprovalRequest, by: Actor, version: int | None) -> None:
-    answer = deciding.decide_right(_question(request), by=_person_of(by), version=version, now=now())
+def _may(
+    request: ApprovalRequest, by: Actor, version: int | None, verdict: Verdict
+) -> deciding.MayDecide | deciding.MayNot:
+    held = frozenset(role for role in request.roles if by.has_role(role, agent=request.agent))
+    return deciding.decide_right(
+        _question(request), by=_person_of(by), version=version, now=now(), roles=held, verdict=verdict
+    )
+
+
+def _guard(request: ApprovalRequest, by: Actor, version: int | None, verdict: Verdict) -> None:
+    answer = _may(request, by, version, verdict)
     if isinstance(answer, deciding.MayDecide):
         return
     if not answer.stale:
         raise problems.Forbidden(answer.reason)
-    decision = Decision.objects.filter(request=request).first()
+    decision = decisions.outcome(request)
     raise problems.Conflict(_what_was_decided(decision) if decision else answer.reason)
 
 
@@ -267,20 +285,10 @@ def _question(request: ApprovalRequest) -> deciding.Question:
         version=request.version,
         claimed_by=str(request.claimed_by_id) if request.claimed_by_id else None,
         claimed_until=request.claimed_until,
+        approvals_needed=request.approvals_needed,
+        approved_by=decisions.approved_by(request) if request.approvals_needed > 1 else frozenset(),
+        roles=tuple(request.roles),
     )
-
-
-def _may_still(decision: Decision, agent: str) -> bool:
-    if decision.by_kind == "system":
-        return True
-    owners: dict[str, Any] = {"user": User, "token": ApiToken}
-    try:
-        held = owners[decision.by_kind].objects.filter(pk=UUID(decision.by_id)).first()
-    except (KeyError, ValueError):
-        return False
-    if held is None or getattr(held, "revoked_at", None) is not None:
-        return False
-    return bool(held.actor().may("approvals.decide", agent=agent))
 
 
 def _person_of(by: Actor) -> str:
@@ -327,6 +335,12 @@ def _reason(verdict: Verdict, reason: str) -> str:
 def _decided_arguments(request: ApprovalRequest, verdict: Verdict, edits: Mapping[str, Any]) -> dict[str, Any]:
     if verdict != Verdict.APPROVE or not edits:
         return dict(request.arguments)
+    if request.approvals_needed > 1:
+        raise problems.Invalid(
+            f"{request.approvals_needed} people approve this exactly as it is proposed. "
+            "Reject the request and say what should change.",
+            errors=dict.fromkeys(sorted(edits), "Cannot be edited."),
+        )
     editable = {field["name"] for field in request.fields if field.get("editable")}
     locked = sorted(set(edits) - editable)
     if locked:

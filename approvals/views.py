@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from approvals import cards, forms, inbox, requests
+from approvals import cards, decisions, forms, inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.states import ApprovalStatus, Verdict
 from console import ids, problems
@@ -200,6 +200,9 @@ def _said(decision: Decision, approval: ApprovalRequest) -> str:
         return word
     if decision.verdict != Verdict.APPROVE:
         return "Rejected"
+    given = len(decisions.approved_by(approval)) if approval.approvals_needed > 1 else 1
+    if given < approval.approvals_needed:
+        return f"Approved, {given} of {approval.approvals_needed}; it waits for somebody else"
     count = len(decision.edits)
     return f"Approved with {count} {'edit' if count == 1 else 'edits'}" if count else "Approved"
 

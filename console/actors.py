@@ -22,6 +22,7 @@ class Actor:
     roles: tuple[str, ...] = field(default=())
     acts_for: Grant = EVERY_END_USER  # whoever may start runs does so for customers; a token only as it was granted
     itself: str = ""  # the id under which it acts for nobody else
+    grants: frozenset[tuple[str, str]] = frozenset()  # (role, agent slug or *)
 
     def may(self, permission: str, *, agent: str | None = None) -> bool:
         """Whether the permission holds on this agent; without one, on any agent at all."""
@@ -30,6 +31,10 @@ class Actor:
         if agent is None:
             return any(held == permission for held, _ in self.rights)
         return (permission, agent) in self.rights or (permission, EVERY_AGENT) in self.rights
+
+    def has_role(self, role: str, *, agent: str) -> bool:
+        """Whether the actor, or the person that a token belongs to, has the role on this agent."""
+        return self.kind == "system" or bool({(role, agent), (role, EVERY_AGENT)} & self.grants)
 
     def agents(self, permission: str) -> frozenset[str] | None:
         """The agents on which the permission holds; None means all of them."""

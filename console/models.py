@@ -97,6 +97,7 @@ class User(AbstractBaseUser):
             tool_scopes=frozenset(self.tool_scopes if grants else []),
             roles=tuple(sorted({grant.role for grant in grants})),
             itself=f"{PrincipalKind.STAFF}:{ids.public('usr', self.pk)}",
+            grants=frozenset((str(grant.role), grant.agent or EVERY_AGENT) for grant in grants),
         )
 
 
@@ -167,6 +168,7 @@ class ApiToken(models.Model):
             roles=owner.roles,
             acts_for=self.grant,
             itself=f"{PrincipalKind.SERVICE}:{ids.public('tok', self.pk)}",
+            grants=owner.grants,
         )
 
     @property

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils.timezone import now
 
-from approvals import requests
+from approvals import decisions, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.states import ApprovalStatus, Verdict
 from console import ids, live, problems
@@ -133,20 +133,20 @@ def why_void(run_id: Any, approval: Entry, tool: str, arguments: Mapping[str, An
     Compared at dispatch, from the database: whose call it was, what was shown, what was decided and by whom.
     """
     request = ApprovalRequest.objects.filter(pk=ids.parse("apr", str(approval.input["request"]))).first()
-    decision = request.decisions.first() if request else None
-    if request is None or decision is None or request.status != ApprovalStatus.APPROVED:
+    given = list(request.decisions.order_by("pk")) if request else []
+    if request is None or not given or request.status != ApprovalStatus.APPROVED:
         return "Its approval is not valid any more."
     subject = f"{ids.public('run', run_id)}:{ids.public('stp', UUID(approval.id))}"
     if (request.subject_kind, request.subject_id) != (SUBJECT, subject):
         return "Its approval was given for another call."
-    lapsed = requests.why_lapsed(request, decision)
+    lapsed = decisions.why_lapsed(request, given)
     if lapsed:
         _void(request, lapsed)
         return f"{lapsed} The approval is void."
     bound = approval.output.get("digest")
     now_digest = toolbox.digest(tool, arguments, release_digest) if arguments is not None else ""
-    decided = toolbox.digest(tool, decision.arguments, release_digest)
-    is_same = bound == now_digest == decided and approval.input.get("tool") == tool
+    decided = {toolbox.digest(tool, decision.arguments, release_digest) for decision in given}
+    is_same = decided == {bound} == {now_digest} and approval.input.get("tool") == tool
     if not (is_same and _is_as_shown(request, approval, release_digest)):
         _void(request, "The call differs from what was approved.")
         return "It differs from what was approved, so the approval is void."
@@ -204,6 +204,8 @@ class CallHandler:
         stricter = isinstance(verdict, Ask) and (
             gating.RISKS.index(verdict.risk) > gating.RISKS.index(request.risk)
             or (verdict.four_eyes and not request.four_eyes)
+            or verdict.approvals_needed > request.approvals_needed
+            or bool(verdict.ask_roles and not (request.roles and set(request.roles) <= set(verdict.ask_roles)))
         )
         if stricter:
             raise problems.Invalid(
@@ -214,12 +216,13 @@ class CallHandler:
     def decided(self, request: ApprovalRequest, decision: Decision) -> None:
         run, step = _subject(request)
         approved = decision.verdict == Verdict.APPROVE
+        by = decisions.deciders(request) if approved else decision.by_label
         verdict = (
             StepVerdict.REJECTED if not approved else StepVerdict.EDITED if decision.edits else StepVerdict.APPROVED
         )
         output: dict[str, Any] = {
             "verdict": verdict,
-            "by": decision.by_label,
+            "by": by,
             "reason": decision.reason,
             "arguments": decision.arguments,
             "edits": decision.edits,
@@ -228,8 +231,8 @@ class CallHandler:
             output["digest"] = toolbox.digest(request.action, decision.arguments, run.release.digest)
         else:
             output["content"] = f"A person rejected this call. Reason: {decision.reason}"
-        _close(step, StepStatus.DONE if approved else StepStatus.REFUSED, verdict, output, f"by {decision.by_label}")
-        _wake(run, "approval.decided", {"verdict": verdict, "by": decision.by_label})
+        _close(step, StepStatus.DONE if approved else StepStatus.REFUSED, verdict, output, f"by {by}")
+        _wake(run, "approval.decided", {"verdict": verdict, "by": by})
 
     def ended(self, request: ApprovalRequest) -> None:
         run, step = _subject(request)

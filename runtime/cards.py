@@ -39,7 +39,10 @@ def for_call(
     return {
         **_common(turn, manifest, arguments, sentence),
         "risk": ask.risk,
-        "fields": [field(turn, manifest, name, value, ask.origins) for name, value in arguments.items()],
+        "fields": [
+            _locked(field(turn, manifest, name, value, ask.origins), ask.approvals_needed > 1)
+            for name, value in arguments.items()
+        ],
         "rule": ask.rule.removeprefix("rule:"),
         "rule_version": ask.version,
         "why": _why(turn, ask),
@@ -47,6 +50,8 @@ def for_call(
         "reversible": manifest.effect == "write" and not manifest.moves_money,
         "labels": {"approve": "Approve", "reject": "Reject"},
         "four_eyes": ask.four_eyes,
+        "approvals_needed": ask.approvals_needed,
+        "roles": list(ask.ask_roles),
         "due_at": now() + timedelta(minutes=ask.due_minutes),
     }
 
@@ -104,6 +109,11 @@ def field(
         "is_doubted": bool(doubt),
         "note": "",
     }
+
+
+def _locked(shown: dict[str, Any], is_locked: bool) -> dict[str, Any]:
+    """Several people approve one and the same thing: what the first has read is what the last decides."""
+    return {**shown, "editable": False} if is_locked else shown
 
 
 def _doubt(turn: Turn, name: str, value: Any, origins: provenance.Verdict | None) -> str:

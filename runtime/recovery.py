@@ -254,7 +254,7 @@ def _lead_on(run_id: UUID) -> bool:
     run = Run.objects.select_for_update(of=("self",)).filter(pk=run_id, status=RunStatus.WAITING).first()
     if run is None or (request is not None and request.status in OPEN):
         return False
-    decision = request.decisions.first() if request else None
+    decision = request.decisions.last() if request else None
     if step is not None and step.status != StepStatus.STARTED:
         _requeue(run)  # its answer stands in the journal
     elif request is not None and request.status in (ApprovalStatus.APPROVED, ApprovalStatus.REJECTED) and decision:

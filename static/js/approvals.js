@@ -53,8 +53,9 @@ document.addEventListener("click", (event) => {
 function follow() {
   const state = document.getElementById("state");
   if (!state) return;
-  const may = state.dataset.may === "yes";
+  const { may: mayAnswer, mayReject } = state.dataset;
   for (const element of detail().querySelectorAll("[data-answer], .bar-act .foot .danger")) {
+    const may = (element.closest("#reject") ? mayReject : mayAnswer) === "yes";
     if (element.matches("summary")) element.toggleAttribute("aria-disabled", false);
     if (element.matches("summary") && !may) element.setAttribute("aria-disabled", "true");
     if (element.matches("button")) element.disabled = !may;
