@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email, validate_slug
@@ -11,7 +12,7 @@ from django.db import transaction
 
 from console import audit, problems
 from console.actors import Actor
-from console.models import RoleGrant, User
+from console.models import ApiToken, RoleGrant, User
 from console.roles import Role
 
 PASSWORD_BYTES = 15
@@ -68,3 +69,31 @@ def grant(user: User, role: Role, *, agent: str = "", by: Actor, reason: str) ->
             by, "role.grant", _Account(user), reason=reason, changes={"role": [None, role], "agent": [None, agent]}
         )
     return is_new
+
+
+def behind(actor_id: str) -> str:
+    """The person behind an actor: a token acts for its owner, so nobody becomes a second person by using one."""
+    token = _token(actor_id)
+    return str(token.owner_id) if token else actor_id
+
+
+def still(kind: str, actor_id: str) -> Actor | None:
+    """A person or a token as they are now, with the rights of now; None when they are gone or revoked."""
+    if kind == "token":
+        token = _token(actor_id)
+        is_live = token is not None and token.revoked_at is None and token.owner.is_active
+        return token.actor() if token is not None and is_live else None
+    person = User.objects.filter(pk=_uuid(actor_id), is_active=True).first() if kind == "user" else None
+    return person.actor() if person else None
+
+
+def _token(actor_id: str) -> ApiToken | None:
+    key = _uuid(actor_id)
+    return ApiToken.objects.select_related("owner").filter(pk=key).first() if key else None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

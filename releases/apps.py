@@ -14,6 +14,7 @@ class ReleasesConfig(AppConfig):
         roles.declare("releases.read", EVERYONE, "see agents and releases")
         roles.declare("releases.create", operators, "create releases")
         roles.declare("releases.activate", operators, "change the active release")
+        roles.declare("labels.review", {Role.MANAGER, *operators}, "review changes of tools' labels")
         roles.declare("switches.read", EVERYONE, "see kill switches")
         roles.declare("switches.engage", operators, "engage kill switches")
         roles.declare("switches.lift", operators, "lift kill switches")

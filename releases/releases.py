@@ -5,13 +5,15 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 from pydantic import ValidationError
 
 from console import audit, live, problems, redact
 from console.actors import Actor
 from console.models import User
-from releases import bundles
+from releases import bundles, labels
 from releases.models import Activation, Agent, Release
+from releases.policies import guarding, labelling, ruleoftwo
 
 
 @transaction.atomic
@@ -37,7 +39,7 @@ def create(agent: Agent, content: object, *, by: Actor, note: str = "") -> Relea
     if not by.may("releases.create", agent=agent.slug):
         raise problems.Forbidden(f"You may not create releases of {agent.name}. Ask its owner.")
     bundle = _validated(content)
-    Agent.objects.select_for_update().get(pk=agent.pk)  # two equal bundles at once make one release
+    agent = _held(agent.pk)  # two equal bundles at once make one release
     digest = bundles.digest(bundle)
     standing = Release.objects.filter(agent=agent, digest=digest).first()
     if standing:
@@ -47,7 +49,7 @@ def create(agent: Agent, content: object, *, by: Actor, note: str = "") -> Relea
             f"{agent.name} already has a release {bundle.version} with other content. Releases never change: "
             "choose a new version label."
         )
-    release = Release.objects.create(
+    release = Release(
         agent=agent,
         version=bundle.version,
         digest=digest,
@@ -56,7 +58,11 @@ def create(agent: Agent, content: object, *, by: Actor, note: str = "") -> Relea
         created_by_id=by.id,
         created_by_label=by.label,
     )
-    audit.record(by, "release.create", release, reason=note or "New release.", changes={"digest": [None, digest]})
+    labels.declare(release)
+    release.save(force_insert=True)
+    changed = labelling.summary(labels.standing(release).changes)
+    changes = {"digest": [None, digest], "label changes": [None, changed]}
+    audit.record(by, "release.create", release, reason=note or "New release.", changes=changes)
     live.announce("releases")
     return release
 
@@ -68,20 +74,21 @@ def activate(release_id: UUID, *, by: Actor, reason: str) -> Release:
     Raises:
         Release.DoesNotExist: no such release.
         problems.Forbidden: this actor may not change the active release.
-        problems.Invalid: the reason is missing, or a tool's labels were never reviewed.
+        problems.Invalid: the reason is missing, a change of labels waits for its review, or all three of the Rule of
+            Two come together and nobody would be asked.
     """
-    release = Release.objects.select_related("agent").get(pk=release_id)
-    agent = Agent.objects.select_for_update().get(pk=release.agent_id)
+    release = Release.objects.get(pk=release_id)
+    agent = release.agent = _held(release.agent_id)
     if not by.may("releases.activate", agent=agent.slug):
         raise problems.Forbidden(_not_yours(agent))
     if agent.active_release_id == release.pk:
         return release
-    if _unlabelled(release):
-        raise problems.Invalid(_unlabelled(release))
     if not reason.strip():
         raise problems.Invalid(
             "Say why this release should answer; it goes to the audit log.", errors={"reason": "Say why."}
         )
+    if why := _unfit(release):
+        raise problems.Invalid(why)
     reason = redact.text(reason.strip())
 
     previous = agent.active_release
@@ -100,21 +107,33 @@ def why_not(release: Release, *, by: Actor) -> str:
         return _not_yours(release.agent)
     if release.agent.active_release_id == release.pk:
         return "This release is active: it answers all new runs."
-    return _unlabelled(release)
+    return _unfit(release)
+
+
+def has_answered(release: Release) -> bool:
+    """Whether it was the active release of its agent before."""
+    return Activation.objects.filter(Q(release=release) | Q(previous=release)).exists()
 
 
 def _not_yours(agent: Agent) -> str:
     return f"You may not change the active release of {agent.name}. Ask an operator."
 
 
-def _unlabelled(release: Release) -> str:
-    names = [tool.name for tool in release.bundle.tools if not tool.labelled]
-    if not names:
-        return ""
-    return (
-        f"Release {release.version} has tools whose labels nobody has reviewed: {', '.join(names)}. "
-        "Label them in a new release."
-    )
+def _unfit(release: Release) -> str:
+    """Why nobody may make the release active, whoever asks; empty when it is fit."""
+    if why := labels.why_not(release, has_answered=has_answered(release)):
+        return why
+    if ruleoftwo.judge(release.bundle).is_open:
+        return (
+            f"Release {release.version} reads what outsiders write, sees private data and acts, and its provenance is "
+            "`log`: nobody would be asked. Set `provenance` to `enforce`, or `force_human_review`, in a new release."
+        )
+    return ""
+
+
+def _held(agent_id: UUID) -> Agent:
+    """The agent, locked: which release is active does not change meanwhile."""
+    return Agent.objects.select_for_update(of=("self",)).select_related("active_release").get(pk=agent_id)
 
 
 # What the validation says in the words of programs, in those of people.
@@ -130,7 +149,10 @@ WRONG = {
 
 def _validated(content: object) -> bundles.Bundle:
     try:
-        return bundles.Bundle.model_validate(content)
+        bundle = bundles.Bundle.model_validate(content)
     except ValidationError as wrong:
         errors = {".".join(map(str, e["loc"])) or "bundle": WRONG.get(e["type"], e["msg"]) for e in wrong.errors()}
         raise problems.Invalid("The bundle cannot be used.", errors=errors) from wrong
+    if errors := guarding.mistakes(bundle):
+        raise problems.Invalid("The bundle’s guardrails cannot be used.", errors=errors)
+    return bundle

@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from console import ids
-from releases import switch_views, views
+from releases import label_views, switch_views, views
 
 register_converter(ids.converter("rel"), "rel")
 register_converter(ids.converter("ksw"), "ksw")
@@ -15,6 +15,7 @@ urlpatterns = [
     path("releases/<rel:release_id>/", views.release_detail, name="release-detail"),
     path("releases/<rel:release_id>/bundle.json", views.release_bundle, name="release-bundle"),
     path("releases/<rel:release_id>/activate/", views.release_activate, name="release-activate"),
+    path("releases/<rel:release_id>/labels/review/", label_views.label_review, name="label-review"),
     path("switches/", switch_views.switch_list, name="switch-list"),
     path("switches/engage/", switch_views.switch_engage, name="switch-engage"),
     path("switches/count/", switch_views.switch_count, name="switch-count"),

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from console import ids, paging, problems
 from console.access import Request, requires
-from releases import controls, diffs, forms, releases
+from releases import controls, diffs, forms, label_views, releases
 from releases.models import Activation, Agent, Release
-from releases.policies import sentences
+from releases.policies import ruleoftwo, sentences
 
 HISTORY = 50
 MOST_OPTIONS = 200
@@ -78,6 +78,9 @@ def release_detail(request: Request, release_id: UUID) -> HttpResponse:
         "is_active": release.agent.active_release_id == release.pk,
         "was_active": release.activations.exists(),
         "why_not": releases.why_not(release, by=request.actor),
+        "labels": label_views.card(release, request.actor),
+        "exposure": ruleoftwo.judge(bundle),
+        "rule_of_two": ruleoftwo.badge(ruleoftwo.judge(bundle)),
         "models": [("Model", sentences.model(bundle.model))]
         + ([("Fallback", sentences.model(bundle.fallback_model))] if bundle.fallback_model else []),
         "budgets": sentences.budgets(bundle.budgets),

@@ -31,8 +31,8 @@ class RuntimeConfig(AppConfig):
     name = "runtime"
 
     def ready(self) -> None:
-        from releases import acknowledgements
-        from runtime import calls, health, palette, providers, runs, toolbox, workers
+        from releases import acknowledgements, labels
+        from runtime import calls, health, palette, providers, runs, toolbox, tools, workers
 
         starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
         roles.declare("runs.read", EVERYONE, "see runs")
@@ -60,6 +60,7 @@ class RuntimeConfig(AppConfig):
         live.topic(health.TOPIC, lambda actor, _: actor.may("health.read"))
         shell.strip("runtime:queue-strip", health.TOPIC, "health.read")
         acknowledgements.register(workers.acknowledged)
+        labels.register(tools.declared)
         providers.register("replay", _replay)
         toolbox.register("replay", _recorded)
         subjects.register(calls.SUBJECT, calls.CallHandler())

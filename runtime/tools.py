@@ -197,6 +197,11 @@ def known() -> dict[str, Tool]:
     return dict(_registry)
 
 
+def declared() -> dict[str, ToolManifest]:
+    """What the installed code says of its tools, by name: the labels that were reviewed as code."""
+    return {name: found.manifest for name, found in known().items()}
+
+
 def find(name: str) -> Tool | None:
     _load()
     return _registry.get(name)

@@ -18,8 +18,9 @@ from approvals.states import Verdict
 from console.actors import Actor
 from console.models import RoleGrant, User
 from console.roles import Role
-from releases import bundles
+from releases import bundles, labels
 from releases.models import Agent, KillSwitch, Release
+from releases.policies import labelling
 from releases.states import Scope, SwitchEffect
 from runtime.models import Breaker, Delivery, Memory, Occurrence, Run, RunEvent, Schedule, Step, StepPayload, Thread
 from runtime.states import FINAL, BreakerKind, BreakerState, DeliveryStatus, RunStatus, StepKind, StepStatus
@@ -72,10 +73,10 @@ def an_agent(slug: str = "", name: str = "", **fields: Any) -> Agent:
 
 
 def a_release(agent: Agent | None = None, *, is_active: bool = True, note: str = "", **content: Any) -> Release:
-    """A release of the agent; unless told otherwise it answers new runs."""
+    """A release of the agent; unless told otherwise it answers new runs. The code declares its tools' labels."""
     agent = agent or an_agent()
     bundle = a_bundle(**content)
-    release = Release.objects.create(
+    release = Release(
         agent=agent,
         version=bundle["version"],
         digest=bundles.digest(bundles.Bundle.model_validate(bundle)),
@@ -83,6 +84,9 @@ def a_release(agent: Agent | None = None, *, is_active: bool = True, note: str =
         note=note,
         created_by_label="Ines Duarte",
     )
+    release.declared = {tool.name: labelling.labels(tool) for tool in release.bundle.tools if tool.labelled}
+    labels.seal(release)
+    release.save(force_insert=True)
     if is_active:
         agent.active_release = release
         agent.save(update_fields=["active_release"])

@@ -93,9 +93,9 @@ def compare(before: ToolManifest, after: ToolManifest) -> tuple[Difference, ...]
     """Every label that differs, with what the difference means. A label that this function does not know is unclear."""
     old, new = labels(before), labels(after)
     return tuple(
-        Difference(name, _DIRECTIONS.get(name, _unclear)(before, after), old[name], new[name])
-        for name in old
-        if old[name] != new[name]
+        Difference(name, _DIRECTIONS.get(name, _unclear)(before, after), old.get(name), new.get(name))
+        for name in ToolManifest.model_fields
+        if old.get(name) != new.get(name)
     )
 
 

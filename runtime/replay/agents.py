@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from console.actors import Actor
-from releases import releases
+from releases import labels, releases
 from releases.bundles import Bundle, ToolManifest, canonical
 from releases.models import Release
 from runtime.replay import declared, jsonlines
@@ -68,6 +68,7 @@ def prepare(domain: str, content: Bundle, *, by: Actor) -> Release:
         description="Recorded conversations, answered from the recording.",
     )
     release = releases.create(agent, content.model_dump(mode="json"), by=by, note="Tools declared for a replay.")
+    labels.vouch(release, by=by, reason="Recorded tools answer from the recording alone, whatever their labels say.")
     return releases.activate(release.pk, by=by, reason="A replay of recorded conversations starts.")
 
 

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from console.roles import Role
+from releases import labels
 from releases.models import Activation, Agent, Release
 from tests.builders import a_bundle, a_user
 
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "bundle.json"
-    path.write_text(json.dumps(a_bundle("1.0")))
+    tools = [labels.installed()[name].model_dump(mode="json") for name in ("lookup_order", "issue_refund")]
+    path.write_text(json.dumps(a_bundle("1.0", tools=tools)))
     return path
 
 

@@ -95,6 +95,7 @@ PAGES = {
     "releases:release-detail": reads("releases.read", "release"),
     "releases:release-bundle": reads("releases.read", "release"),
     "releases:release-activate": acts("releases.activate", "release", reason=WHY),
+    "releases:label-review": acts("labels.review", "release", verdict="accept", digest="0", reason=WHY),
     "releases:switch-list": reads("switches.read", shows_all=True),
     "releases:switch-engage": acts("switches.engage", scope="agent", effect="pause_runs", target="quetzal", reason=WHY),
     "releases:switch-count": reads("switches.read", shows_all=True),
@@ -315,7 +316,7 @@ def test_what_is_foreign_looks_exactly_like_what_is_not_there(role, name, object
 def state() -> tuple[Any, ...]:
     """What an action could have changed."""
     from approvals.models import ApprovalRequest, Decision
-    from releases.models import Agent, Release
+    from releases.models import Agent, LabelReview, Release
     from runtime.models import Delivery, Memory, Schedule
     from telemetry.models import Feedback
 
@@ -326,6 +327,7 @@ def state() -> tuple[Any, ...]:
         list(Run.objects.values_list("pk", "status", "cancel_requested_at", "pause_requested_at")),
         list(Agent.objects.values_list("pk", "active_release")),
         Release.objects.count(),
+        LabelReview.objects.count(),
         list(KillSwitch.objects.values_list("pk", "lifted_at", "reason")),
         list(ApiToken.objects.values_list("pk", "revoked_at")),
         list(Breaker.objects.values_list("name", "state")),

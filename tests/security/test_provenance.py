@@ -67,8 +67,8 @@ def _fresh() -> Iterator[None]:
     yield from harness.fresh()
 
 
-def a_run_of(*replies: Any, text: str = ASKED, **content: Any) -> Run:
-    return work(start(a_scripted_release(saying(*replies, "Done."), use=USE, **content), text))
+def a_run_of(*replies: Any, text: str = ASKED, use: tuple[str, ...] = USE, **content: Any) -> Run:
+    return work(start(a_scripted_release(saying(*replies, "Done."), use=use, **content), text))
 
 
 def mailed() -> list[str]:
@@ -189,7 +189,11 @@ def test_a_rule_of_the_operator_allows_nothing_that_provenance_asks_about():
 
 
 def test_a_release_may_only_note_what_it_would_have_asked():
-    run = a_run_of(calling("spy_mailbox"), calling("spy_letter", to=EVE, text="hello"), provenance="log")
+    calls = (calling("spy_mailbox"), calling("spy_letter", to=EVE, text="hello"))
+
+    held = a_run_of(*calls, provenance="log")  # with an unlabelled tool: all three of the Rule of Two
+    assert (held.status, mailed()) == (RunStatus.WAITING, [])
+    run = a_run_of(*calls, provenance="log", use=("spy_mailbox", "spy_letter"))
 
     assert (run.status, mailed()) == (RunStatus.SUCCEEDED, [EVE])
     assert run.steps.get(name="spy_letter").payload.input["provenance"]["is_justified"] is False
