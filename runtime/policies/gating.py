@@ -16,7 +16,7 @@ from typing import Any
 from console.actors import EVERY_SCOPE
 from console.principals import NOBODY, Principal
 from releases.bundles import Budgets, Bundle, ToolManifest
-from releases.policies import switching
+from releases.policies import ruleoftwo, switching
 from releases.policies.switching import Engaged
 from releases.policies.variables import Circumstances, Totals
 from runtime.policies import budgeting, provenance, ruling
@@ -237,7 +237,7 @@ def _strictest(
         asks.append(Ask("unlabelled", "1", "Nobody has reviewed what this tool can do.", "high", minutes))
     if manifest.effect == "destructive":
         asks.append(Ask("destructive", "1", "This cannot be undone.", "high", minutes))
-    if isinstance(origins, Unjustified) and facts.bundle.provenance == "enforce" and not asks_alone(origins):
+    if isinstance(origins, Unjustified) and _is_enforced(facts.bundle) and not asks_alone(origins):
         asks.append(Ask(origins.rule, "1", origins.reason, "high", minutes))
     switch = switching.decide_review(facts.switches, agent=facts.agent, tool=facts.tool)
     if manifest.is_write and (switch or facts.bundle.force_human_review):
@@ -279,6 +279,11 @@ def _asking(one: Held) -> Ask:
         approvals_needed=rule.approvals_needed,
         ask_roles=tuple(sorted(rule.ask_roles)),
     )
+
+
+def _is_enforced(bundle: Bundle) -> bool:
+    """Whether a call on nobody's word asks. To note it is enough only where the Rule of Two holds without a person."""
+    return bundle.provenance == "enforce" or ruleoftwo.judge(bundle).is_open
 
 
 def asks_alone(origins: Unjustified) -> bool:
