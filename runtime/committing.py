@@ -109,7 +109,7 @@ class Committer:
 
     async def _together(self, operations: Sequence[Operation]) -> dict[journal.Lease, Answer]:
         async with self.pool.connection() as connection:
-            cursor = await connection.execute(journal.WRITE_SQL, journal.parameters(operations))
+            cursor = await connection.execute(*journal.statement(operations))
             return journal.answers(await cursor.fetchall())
 
 

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from pydantic_core import PydanticSerializationError, to_json
 
 from console import ids, redact
-from releases import switches
+from runtime import journal_sql
 from runtime.models import Step
 from runtime.policies.folding import Entry
 from runtime.states import FINAL, RunStatus, StepKind, StepStatus
@@ -171,100 +171,9 @@ class Written:
     pause_requested: bool = False
 
 
-# Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within the write of their
-# run. psycopg keeps parsed statements of up to 4,096 characters, so this one stays below (a test holds it).
-WRITE_SQL = " ".join(
-    f"""
-WITH op AS (
-    SELECT o.*, clock_timestamp() AS t, CASE WHEN o.guarded IS NOT NULL THEN
-        {switches.blocking_sql("o.agent", "o.guarded", "o.is_write", "o.is_reviewed")} END AS block
-    FROM jsonb_to_recordset(%(ops)s) AS o (run_id uuid, fence int, count int, steps int, model_calls int,
-        tool_calls int, tool_errors int, asked int, tokens_in bigint, cached bigint, tokens_out bigint, usd numeric,
-        basis text, tools varchar[], risk text, tainted bool, status text, cause text, detail text, answer text,
-        wake_at timestamptz, is_final bool, drafted bool, agent text, guarded text, is_write bool, is_reviewed bool)
-),
-run AS (
-    UPDATE runtime_run AS r SET
-        seq = seq + op.count,
-        steps_used = steps_used + op.steps,
-        model_calls = r.model_calls + op.model_calls,
-        tool_calls = r.tool_calls + op.tool_calls,
-        tool_errors = r.tool_errors + op.tool_errors,
-        approvals_asked = approvals_asked + asked,
-        input_tokens = input_tokens + tokens_in,
-        cached_tokens = cached_tokens + cached,
-        output_tokens = output_tokens + tokens_out,
-        cost_usd = cost_usd + usd,
-        cost_basis = CASE WHEN 'unpriced' IN (cost_basis, basis) THEN 'unpriced'
-            WHEN 'estimated' IN (cost_basis, basis) THEN 'estimated' ELSE cost_basis END,
-        tools_called = CASE WHEN tools <@ tools_called THEN tools_called ELSE tools_called || tools END,
-        risk_level = CASE WHEN 'high' IN (risk_level, risk) THEN 'high'
-            WHEN 'medium' IN (risk_level, risk) THEN 'medium' ELSE risk_level END,
-        tainted = r.tainted OR op.tainted,
-        status = COALESCE(op.status, r.status),
-        cause = COALESCE(op.cause, r.cause),
-        cause_detail = COALESCE(detail, cause_detail),
-        answer = COALESCE(op.answer, r.answer),
-        worker_id = CASE WHEN op.status IS NULL THEN worker_id END,
-        working_ms = working_ms + CASE WHEN op.status IS NULL THEN 0
-            ELSE GREATEST(0, EXTRACT(EPOCH FROM t - turn_started_at) * 1000)::bigint END,
-        finished_at = CASE WHEN is_final THEN t END,
-        waiting_since = CASE WHEN op.status IN ('waiting', 'paused') THEN t END,
-        queued_at = CASE op.status WHEN 'queued' THEN t ELSE queued_at END,
-        wake_at = op.wake_at
-    FROM op
-    WHERE id = op.run_id AND r.fence = op.fence AND r.status = 'running' AND block IS NULL
-        AND (guarded IS NULL OR cancel_requested_at IS NULL AND pause_requested_at IS NULL)
-    RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at AS c, pause_requested_at AS p, drafted,
-        is_awaited
-),
-new AS (
-    INSERT INTO runtime_step SELECT placed.*
-    FROM jsonb_populate_recordset(NULL::runtime_step, %(steps)s) AS s
-        JOIN run USING (run_id),
-        jsonb_populate_record(s, jsonb_build_object('seq', base + s.seq, 'done_seq', base + s.done_seq)) AS placed
-    RETURNING id
-),
-payloads AS (
-    INSERT INTO runtime_steppayload (step_id, input, output)
-    SELECT id, input, output
-    FROM jsonb_to_recordset(%(payloads)s) AS p (id uuid, input jsonb, output jsonb) JOIN new USING (id)
-),
-done AS (
-    UPDATE runtime_step AS step SET status = f.status, verdict = COALESCE(f.verdict, step.verdict),
-        summary = COALESCE(f.summary, step.summary), error = f.error, finished_at = f.finished_at,
-        done_seq = base + f.done_seq
-    FROM jsonb_populate_recordset(NULL::runtime_step, %(finished)s) AS f
-        JOIN run USING (run_id)
-    WHERE step.id = f.id AND step.run_id = run.run_id AND step.finished_at IS NULL
-    RETURNING step.id
-),
-results AS (
-    UPDATE runtime_steppayload AS payload SET output = p.output
-    FROM jsonb_to_recordset(%(results)s) AS p (id uuid, output jsonb) JOIN done USING (id)
-    WHERE payload.step_id = p.id
-),
-events AS (
-    INSERT INTO runtime_runevent (run_id, seq, kind, at, by_label, data)
-    SELECT run_id, base + e.seq, e.kind, clock_timestamp(), '', e.data
-    FROM jsonb_to_recordset(%(events)s) AS e (run_id uuid, seq int, kind text, data jsonb) JOIN run USING (run_id)
-),
-draft AS (DELETE FROM runtime_draft AS d USING run WHERE drafted AND d.run_id = run.run_id)
-SELECT run_id, fence, seq, c, p, is_awaited, block FROM op LEFT JOIN run USING (run_id)
-""".split()  # noqa: S608 (constants of ours only)
-)
-
-LOAD_SQL = """
-    SELECT s.run_id, s.seq, s.kind, s.name, s.status, s.id, s.verdict, s.rule, s.error, s.summary, s.call_id,
-        s.idempotency_key, s.attempt, s.input_tokens + s.output_tokens, s.cost_usd, p.input, p.output
-    FROM runtime_step s JOIN runtime_steppayload p ON p.step_id = s.id
-    WHERE s.run_id = ANY(%s::uuid[]) ORDER BY s.run_id, s.seq
-"""
-
-
 @dataclass(frozen=True)
 class Operation:
-    """The writes of one run that are committed together, in the shape that WRITE_SQL takes."""
+    """The writes of one run that are committed together, in the shape that `journal_sql.write` takes."""
 
     lease: Lease
     is_guarded: bool
@@ -317,16 +226,27 @@ def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) ->
     )
 
 
-def parameters(operations: Sequence[Operation]) -> dict[str, Any]:
-    """What WRITE_SQL needs for these operations, each of another run."""
-    return {
-        "ops": Jsonb([each.row for each in operations], dumps=_plain_json),
-        "steps": Jsonb([row for each in operations for row in each.steps], dumps=_plain_json),
-        "payloads": Jsonb([payload for each in operations for payload in each.payloads], dumps=_array),
-        "finished": Jsonb([row for each in operations for row in each.finished], dumps=_plain_json),
-        "results": Jsonb([result for each in operations for result in each.results], dumps=_array),
-        "events": Jsonb([row for each in operations for row in each.events], dumps=_plain_json),
-    }
+def statement(operations: Sequence[Operation]) -> tuple[str, dict[str, Any]]:
+    """What to execute for these operations, each of another run, and its parameters."""
+    steps = [row for each in operations for row in each.steps]
+    finished = [row for each in operations for row in each.finished]
+    events = [row for each in operations for row in each.events]
+    given: dict[str, Any] = {"ops": Jsonb([each.row for each in operations], dumps=_plain_json)}
+    parts: list[journal_sql.Part] = []
+    if steps:
+        parts.append("steps")
+        given["steps"] = Jsonb(steps, dumps=_plain_json)
+        given["payloads"] = Jsonb([payload for each in operations for payload in each.payloads], dumps=_array)
+    if finished:
+        parts.append("finished")
+        given["finished"] = Jsonb(finished, dumps=_plain_json)
+        given["results"] = Jsonb([result for each in operations for result in each.results], dumps=_array)
+    if events:
+        parts.append("events")
+        given["events"] = Jsonb(events, dumps=_plain_json)
+    if any(each.row["drafted"] for each in operations):
+        parts.append("drafts")
+    return journal_sql.write(parts), given
 
 
 def _array(items: list[str]) -> str:
@@ -356,7 +276,7 @@ def commit_within(cursor: Any, lease: Lease, *writes: Write) -> Written:
     Raises:
         SwitchedOff, LeaseLost: nothing was written.
     """
-    cursor.execute(WRITE_SQL, parameters([operation(lease, writes)]))
+    cursor.execute(*statement([operation(lease, writes)]))
     answer = answers(cursor.fetchall())[lease]
     if isinstance(answer, Written):
         return answer
@@ -417,7 +337,7 @@ def finished_entry(started: Entry, done: Finished) -> Entry:
 
 
 def read_entry(row: tuple[Any, ...]) -> Entry:
-    """A row of LOAD_SQL, without its run."""
+    """A row of `journal_sql.LOAD`, without its run."""
     seq, kind, name, status, key, verdict, rule, error, summary, call_id, idempotency, attempt, tokens, cost, *data = (
         row
     )

@@ -21,7 +21,7 @@ from console.principals import Principal
 from releases import switches
 from releases.bundles import Budgets, Bundle
 from releases.policies.switching import Engaged
-from runtime import admission, journal, threads
+from runtime import admission, journal, journal_sql, threads
 from runtime.circuits import Circuits
 from runtime.flights import Flight
 from runtime.journal import Write, Written
@@ -341,7 +341,7 @@ async def load(pool: AsyncConnectionPool[Any], run_ids: Sequence[UUID]) -> dict[
     found: dict[UUID, list[Entry]] = {run_id: [] for run_id in run_ids}
     if found:
         async with pool.connection() as connection:
-            cursor = await connection.execute(journal.LOAD_SQL, [list(found)])
+            cursor = await connection.execute(journal_sql.LOAD, [list(found)])
             for run_id, *row in await cursor.fetchall():
                 found[run_id].append(journal.read_entry(tuple(row)))
     return found

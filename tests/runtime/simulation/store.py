@@ -163,7 +163,7 @@ class Store:
     # --- runtime.journal
 
     def write(self, lease: Lease, writes: list[Write], by: int, *, base: int | None = None) -> Written:
-        """As WRITE_SQL. Only the witness reads `by`; `base` is the writer's own idea of the run's seq."""
+        """As `journal_sql.write`. Only the witness reads `by`; `base` is the writer's own idea of the run's seq."""
         run, last = self.runs[lease.run], writes[-1]
         if last.guard and self.mechanisms.switch_in_write and self._blocking(last.guard):
             raise SwitchedOff

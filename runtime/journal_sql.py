@@ -1,0 +1,121 @@
+"""The one statement that writes operations of many runs: fenced, guarded, and no larger than what it has to write.
+
+Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within the write of their run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from typing import Literal
+
+from releases import switches
+
+Part = Literal["steps", "finished", "events", "drafts"]
+
+_OPERATIONS = f"""
+op AS (
+    SELECT o.*, clock_timestamp() AS t, CASE WHEN o.guarded IS NOT NULL THEN
+        {switches.blocking_sql("o.agent", "o.guarded", "o.is_write", "o.is_reviewed")} END AS block
+    FROM jsonb_to_recordset(%(ops)s) AS o (run_id uuid, fence int, count int, steps int, model_calls int,
+        tool_calls int, tool_errors int, asked int, tokens_in bigint, cached bigint, tokens_out bigint, usd numeric,
+        basis text, tools varchar[], risk text, tainted bool, status text, cause text, detail text, answer text,
+        wake_at timestamptz, is_final bool, drafted bool, agent text, guarded text, is_write bool, is_reviewed bool)
+)"""  # noqa: S608 (constants of ours only)
+
+_RUNS = """
+run AS (
+    UPDATE runtime_run AS r SET
+        seq = seq + op.count,
+        steps_used = steps_used + op.steps,
+        model_calls = r.model_calls + op.model_calls,
+        tool_calls = r.tool_calls + op.tool_calls,
+        tool_errors = r.tool_errors + op.tool_errors,
+        approvals_asked = approvals_asked + asked,
+        input_tokens = input_tokens + tokens_in,
+        cached_tokens = cached_tokens + cached,
+        output_tokens = output_tokens + tokens_out,
+        cost_usd = cost_usd + usd,
+        cost_basis = CASE WHEN 'unpriced' IN (cost_basis, basis) THEN 'unpriced'
+            WHEN 'estimated' IN (cost_basis, basis) THEN 'estimated' ELSE cost_basis END,
+        tools_called = CASE WHEN tools <@ tools_called THEN tools_called ELSE tools_called || tools END,
+        risk_level = CASE WHEN 'high' IN (risk_level, risk) THEN 'high'
+            WHEN 'medium' IN (risk_level, risk) THEN 'medium' ELSE risk_level END,
+        tainted = r.tainted OR op.tainted,
+        status = COALESCE(op.status, r.status),
+        cause = COALESCE(op.cause, r.cause),
+        cause_detail = COALESCE(detail, cause_detail),
+        answer = COALESCE(op.answer, r.answer),
+        worker_id = CASE WHEN op.status IS NULL THEN worker_id END,
+        working_ms = working_ms + CASE WHEN op.status IS NULL THEN 0
+            ELSE GREATEST(0, EXTRACT(EPOCH FROM t - turn_started_at) * 1000)::bigint END,
+        finished_at = CASE WHEN is_final THEN t END,
+        waiting_since = CASE WHEN op.status IN ('waiting', 'paused') THEN t END,
+        queued_at = CASE op.status WHEN 'queued' THEN t ELSE queued_at END,
+        wake_at = op.wake_at
+    FROM op
+    WHERE id = op.run_id AND r.fence = op.fence AND r.status = 'running' AND block IS NULL
+        AND (guarded IS NULL OR cancel_requested_at IS NULL AND pause_requested_at IS NULL)
+    RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at AS c, pause_requested_at AS p, drafted,
+        is_awaited
+)"""
+
+_PARTS: dict[Part, str] = {
+    "steps": """
+new AS (
+    INSERT INTO runtime_step SELECT placed.*
+    FROM jsonb_populate_recordset(NULL::runtime_step, %(steps)s) AS s
+        JOIN run USING (run_id),
+        jsonb_populate_record(s, jsonb_build_object('seq', base + s.seq, 'done_seq', base + s.done_seq)) AS placed
+    RETURNING id
+),
+payloads AS (
+    INSERT INTO runtime_steppayload (step_id, input, output)
+    SELECT id, input, output
+    FROM jsonb_to_recordset(%(payloads)s) AS p (id uuid, input jsonb, output jsonb) JOIN new USING (id)
+)""",
+    "finished": """
+done AS (
+    UPDATE runtime_step AS step SET status = f.status, verdict = COALESCE(f.verdict, step.verdict),
+        summary = COALESCE(f.summary, step.summary), error = f.error, finished_at = f.finished_at,
+        done_seq = base + f.done_seq
+    FROM jsonb_populate_recordset(NULL::runtime_step, %(finished)s) AS f
+        JOIN run USING (run_id)
+    WHERE step.id = f.id AND step.run_id = run.run_id AND step.finished_at IS NULL
+    RETURNING step.id
+),
+results AS (
+    UPDATE runtime_steppayload AS payload SET output = p.output
+    FROM jsonb_to_recordset(%(results)s) AS p (id uuid, output jsonb) JOIN done USING (id)
+    WHERE payload.step_id = p.id
+)""",
+    "events": """
+events AS (
+    INSERT INTO runtime_runevent (run_id, seq, kind, at, by_label, data)
+    SELECT run_id, base + e.seq, e.kind, clock_timestamp(), '', e.data
+    FROM jsonb_to_recordset(%(events)s) AS e (run_id uuid, seq int, kind text, data jsonb) JOIN run USING (run_id)
+)""",
+    "drafts": """
+draft AS (DELETE FROM runtime_draft AS d USING run WHERE drafted AND d.run_id = run.run_id)""",
+}
+
+_ANSWER = "SELECT run_id, fence, seq, c, p, is_awaited, block FROM op LEFT JOIN run USING (run_id)"
+
+LOAD = """
+    SELECT s.run_id, s.seq, s.kind, s.name, s.status, s.id, s.verdict, s.rule, s.error, s.summary, s.call_id,
+        s.idempotency_key, s.attempt, s.input_tokens + s.output_tokens, s.cost_usd, p.input, p.output
+    FROM runtime_step s JOIN runtime_steppayload p ON p.step_id = s.id
+    WHERE s.run_id = ANY(%s::uuid[]) ORDER BY s.run_id, s.seq
+"""
+
+
+def write(parts: Collection[Part]) -> str:
+    """The statement for operations that have these parts. What it has not, PostgreSQL need not set up."""
+    return _write(tuple(part for part in _PARTS if part in parts))
+
+
+@cache
+def _write(parts: tuple[Part, ...]) -> str:
+    """psycopg keeps parsed statements of up to 4,096 characters, so blanks are left out (a test holds it)."""
+    chosen = [_OPERATIONS, _RUNS, *(_PARTS[part] for part in parts)]
+    return " ".join(f"WITH {','.join(chosen)} {_ANSWER}".split())
