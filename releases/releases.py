@@ -13,7 +13,7 @@ from console.actors import Actor
 from console.models import User
 from releases import bundles, labels
 from releases.models import Activation, Agent, Release
-from releases.policies import guarding, labelling, ruleoftwo
+from releases.policies import guarding, labelling, rulecheck, ruleoftwo
 
 
 @transaction.atomic
@@ -155,4 +155,6 @@ def _validated(content: object) -> bundles.Bundle:
         raise problems.Invalid("The bundle cannot be used.", errors=errors) from wrong
     if errors := guarding.mistakes(bundle):
         raise problems.Invalid("The bundle’s guardrails cannot be used.", errors=errors)
+    if errors := rulecheck.faults(bundle):
+        raise problems.Invalid("The bundle’s rules cannot be used.", errors=errors)
     return bundle
