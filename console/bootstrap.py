@@ -202,8 +202,7 @@ class Setup:
         if not uv.exists() and not self._uv_from_pip(pip, UV_FOLDER):
             self.say("uv cannot be installed here; plain pip takes longer")
             return False
-        command = [str(uv), "pip", "install", "--python", str(PYTHON), "--require-hashes", "--requirement", str(wanted)]
-        done = self._run_aloud(command, lambda lines: "uv is installing")
+        done = self._run_aloud(_uv_install(uv, wanted), lambda lines: "uv is installing")
         if done.returncode != 0:
             self.say(f"uv did not succeed; trying plain pip. It said:{_last_lines(done)}")
         return done.returncode == 0
@@ -275,6 +274,12 @@ def _clean_env() -> dict[str, str]:
     # uv brings certificates of its own; behind a company's proxy only the system's are right.
     env.setdefault("UV_SYSTEM_CERTS", "1")
     return env
+
+
+def _uv_install(uv: Path, wanted: Path) -> list[str]:
+    """Where Python is told to write no bytecode, it comes with the packages, or each start would compile them anew."""
+    command = [str(uv), "pip", "install", "--python", str(PYTHON), "--require-hashes", "--requirement", str(wanted)]
+    return [*command, "--compile-bytecode"] if sys.dont_write_bytecode else command
 
 
 def _last_lines(done: subprocess.CompletedProcess[str], lines: int = 6) -> str:

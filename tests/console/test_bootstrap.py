@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from console import bootstrap
+
 ROOT = Path(__file__).resolve().parents[2]
 BASE = getattr(sys, "_base_executable", sys.executable)
 MANAGE = """
@@ -180,3 +182,12 @@ def test_an_older_python_is_told_what_it_takes():
 
     assert refused.returncode == 1
     assert "Steadyhand needs Python 3.11 or newer; this is Python 3." in refused.stderr
+
+
+@pytest.mark.parametrize("is_off", [True, False])
+def test_packages_come_compiled_where_python_writes_no_bytecode_itself(
+    is_off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", is_off)
+    command = bootstrap._uv_install(Path("uv"), Path("constraints.txt"))
+    assert ("--compile-bytecode" in command) is is_off
