@@ -32,7 +32,7 @@ class RuntimeConfig(AppConfig):
 
     def ready(self) -> None:
         from releases import acknowledgements, labels
-        from runtime import calls, health, palette, providers, runs, toolbox, tools, workers
+        from runtime import calls, consultations, health, palette, providers, runs, toolbox, tools, workers
 
         starters = {Role.SUPPORT, Role.OPERATOR, Role.ADMIN}
         roles.declare("runs.read", EVERYONE, "see runs")
@@ -65,6 +65,7 @@ class RuntimeConfig(AppConfig):
         toolbox.register("replay", _recorded)
         subjects.register(calls.SUBJECT, calls.CallHandler())
         subjects.register(calls.SETTLEMENT, calls.SettlementHandler())
+        subjects.register(calls.TEXT, consultations.TextHandler())
         shell.register(
             "Observe",
             shell.NavItem(

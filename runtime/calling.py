@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,23 @@ from console.principals import PrincipalKind
 from releases import switches
 from releases.bundles import ToolManifest
 from releases.policies.switching import Engaged
-from runtime import acting, attempts, calls, flights, journal, spending, threads, toolbox, turns, verifying
+from releases.policies.variables import Totals
+from runtime import (
+    acting,
+    attempts,
+    calls,
+    flights,
+    guarding,
+    journal,
+    rulings,
+    spending,
+    threads,
+    toolbox,
+    totals,
+    turns,
+    verdicts,
+    verifying,
+)
 from runtime.attempts import Failure
 from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
@@ -62,6 +78,8 @@ class Allowed:
     prints: Prints
     verdict: Allow
     again: Entry | None
+    notes: Sequence[NewStep] = ()  # what guardrails noted of its arguments
+    totals: Totals | None = None  # that the verdict was made with
 
 
 async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
@@ -79,16 +97,23 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
             return await _refuse(engine, turn, call, Refuse("approval-void", void))
 
     prints = Prints.of(call.name, prepared.arguments)
-    facts = _facts(turn, command, prepared, prints, await engine.switches())
+    is_edited = approval is not None and approval.verdict == StepVerdict.EDITED
+    is_first = command.again is None and (approval is None or is_edited)
+    about = guarding.about_call(turn, call, prepared.arguments, is_first=is_first)
+    facts = replace(_facts(turn, command, prepared, prints, await engine.switches()), content=about.found)
     if facts.principal.kind == PrincipalKind.STAFF:
         facts = await threads.run(acting.as_staff, facts)
     verdict = gating.decide_call(facts)
     if isinstance(verdict, Refuse) and verdict.switch_id:  # a switch that was lifted meanwhile refuses nothing
         verdict = gating.decide_call(replace(facts, switches=await engine.switches(fresh=True)))
     if isinstance(verdict, Refuse):
-        return await _refuse(engine, turn, call, verdict)
+        if approval is None and command.again is None:
+            await rulings.count(engine.pool, turn.row["release_id"], verdict.rules)
+        return await _refuse(engine, turn, call, verdict, about.notes)
     assert manifest is not None and executable is not None and prepared.arguments is not None
     if manifest.server:
+    if about.left and approval is None:
+        return await guarding.grade_call(engine, turn, call, about.left[0], prepared.arguments)
         try:
             with flights.under_way(turn, on_pause=True):
                 barred = await toolbox.why_not(executable)
@@ -97,13 +122,16 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
         if barred is not None:
             return await _refuse(engine, turn, call, Refuse(barred.rule, barred.reason))
     if isinstance(verdict, Ask):
-        await threads.run(calls.park, turn, call, manifest, prepared.arguments, verdict)
+        await threads.run(calls.park, turn, call, manifest, prepared.arguments, verdict, about.notes)
+        await rulings.count(engine.pool, turn.row["release_id"], verdict.rules)
         engine.announce(turn, ended=True)
         return True
     leave = await attempts.for_tool(engine, turn, manifest)
     if isinstance(leave, Open):
         return await _refuse(engine, turn, call, attempts.refusal(leave))
-    allowed = Allowed(call, manifest, executable, prepared.arguments, prints, verdict, command.again)
+    allowed = Allowed(
+        call, manifest, executable, prepared.arguments, prints, verdict, command.again, about.notes, facts.totals
+    )
     async with engine.circuits.using(leave) as outcome:
         return await _start(engine, turn, allowed, outcome)
 
@@ -156,8 +184,9 @@ async def _settle(
     done = replace(
         done, summary=f"Found to have happened: {found.evidence}", output={**done.output, "verified": found.evidence}
     )
-    write = Write(finished=[done], events=[("call.verified", said)], tainted=_taints(manifest, done))
-    await engine.commit(turn, write)
+    done, found_in_it = await guarding.look(turn, manifest, entry, done)
+    events = [("call.verified", said)]
+    await engine.commit(turn, Write(found_in_it, [done], events, tainted=_taints(manifest, done)))
     return False
 
 
@@ -212,7 +241,7 @@ def _facts(
     )
 
 
-async def _refuse(engine: Shell, turn: Turn, call: Call, refusal: Refuse) -> bool:
+async def _refuse(engine: Shell, turn: Turn, call: Call, refusal: Refuse, notes: Sequence[NewStep] = ()) -> bool:
     """Record the refusal, tell the model why, and end the run when nothing further can pass."""
     moment = datetime.now(UTC)
     step = NewStep(
@@ -233,11 +262,15 @@ async def _refuse(engine: Shell, turn: Turn, call: Call, refusal: Refuse) -> boo
             "content": f"The call was not made. {refusal.reason}",
         },
     )
-    turn.hold(Write(steps=[step], tool_errors=1), must_flush=True)
+    turn.hold(Write(steps=[*notes, step], tool_errors=1), must_flush=True)
+            **verdicts.listed(refusal.content),
+            **_rules(refusal),
     if refusal.switch_id:
         await threads.run(switches.count_blocked, UUID(refusal.switch_id))
     if refusal.ends_run:
-        await engine.finish(turn, Finish(RunStatus.FAILED, refusal.rule, refusal.reason))
+        said = verdicts.STOPPED if refusal.ends else ""
+        end = RunStatus(refusal.ends) if refusal.ends else RunStatus.FAILED
+        await engine.finish(turn, Finish(end, refusal.rule, refusal.reason, said))
         return True
     return False
 
@@ -272,7 +305,7 @@ async def _start(engine: Shell, turn: Turn, allowed: Allowed, outcome: Outcome) 
         },
     )
     write = Write(
-        steps=[step],
+        steps=[*allowed.notes, step],
         tool_calls=int(again is None),
         tool=call.name,
         risk="medium" if manifest.is_write else "low",
@@ -393,6 +426,7 @@ async def _call(
     engine: Shell, manifest: ToolManifest, executable: Executable, context: Any, arguments: Mapping[str, Any]
 ) -> Any:
     def call() -> Any:
+    failed, _ = await guarding.look(turn, manifest, entry, failed)
         if not engine.is_trusted():  # frozen since the intent: others may have taken the run over
             raise LeaseLost
         return executable.call(context, arguments)
@@ -414,15 +448,17 @@ def _with_its_step(
         cursor.execute("SELECT 1 FROM runtime_step WHERE id = %s AND finished_at IS NULL", [entry.id])
         if held is None or cursor.fetchone() is None:
             raise LeaseLost
-        done = _succeeded(manifest, entry, value)
-        write = Write(finished=[done], tainted=_taints(manifest, done))
+        done, found_in_it = guarding.result(turn, manifest, entry, _succeeded(manifest, entry, value))
+        write = Write(found_in_it, [done], tainted=_taints(manifest, done))
         return write, journal.commit_within(cursor, turn.lease, write)
 
 
 async def _finish(engine: Shell, turn: Turn, manifest: ToolManifest, finished: Finished) -> None:
     """Write the result. That of a read may wait for the next write: after a crash it is read again."""
     failed = finished.status != StepStatus.DONE
-    write = Write(finished=[finished], tool_errors=int(failed), tainted=_taints(manifest, finished))
+    assert turn.state.entry is not None
+    finished, found_in_it = await guarding.look(turn, manifest, turn.state.entry, finished)
+    write = Write(found_in_it, [finished], tool_errors=int(failed), tainted=_taints(manifest, finished))
     if manifest.retry == "read" and not failed:
         turn.hold(write)
     else:

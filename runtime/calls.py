@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,8 @@ from console.actors import system
 from console.states import move
 from releases import switches
 from releases.bundles import Budgets, ToolManifest
-from runtime import admission, cards, events, interventions, journal, queueing, toolbox
+from releases.policies.variables import Totals
+from runtime import admission, cards, events, guarding, interventions, journal, queueing, tallies, toolbox, verdicts
 from runtime.journal import Finished, NewStep, Write
 from runtime.messages import Call
 from runtime.models import Run, Step, StepPayload
@@ -30,10 +31,19 @@ from runtime.turns import Turn
 
 SUBJECT = "run.call"  # subject id: <public run id>:<approval step's public id>
 SETTLEMENT = "run.settlement"
+TEXT = "run.text"  # a result before the model reads it, or an answer before it is given: see `consultations`
+ABOUT_RUNS = (SUBJECT, SETTLEMENT, TEXT)
 EFFECT_UNKNOWN = "effect_unknown"
 
 
-def park(turn: Turn, call: Call, manifest: ToolManifest, arguments: Mapping[str, Any], ask: Ask) -> None:
+def park(
+    turn: Turn,
+    call: Call,
+    manifest: ToolManifest,
+    arguments: Mapping[str, Any],
+    ask: Ask,
+    notes: Sequence[NewStep] = (),
+) -> None:
     """Ask a person: the verdict, the open approval step, the request and the waiting status in one transaction."""
     moment = datetime.now(UTC)
     digest = toolbox.digest(call.name, arguments, str(turn.row["digest"]))
@@ -54,13 +64,25 @@ def park(turn: Turn, call: Call, manifest: ToolManifest, arguments: Mapping[str,
             "rule_version": ask.version,
             "reason": ask.reason,
             "conditions": list(ask.conditions),
-            **({"provenance": provenance.as_json(ask.origins, turn.known)} if ask.origins else {}),
+            **verdicts.listed(ask.content),
+            **_origins(turn, ask),
+            **({"rules": ruling.as_json(ask.rules)} if ask.rules else {}),
         },
     )
     title = cards.title(manifest, arguments)
-    approval = _approval_step(call, title, moment, {"digest": digest, "arguments": dict(arguments)})
-    write = Write(steps=[verdict, approval], approvals_asked=1, risk=ask.risk)
-    _park(turn, approval, write, SUBJECT, cards.for_call(turn, manifest, arguments, ask, title), digest)
+    approval = approval_step(call, title, moment, {"digest": digest, "arguments": dict(arguments)})
+    write = Write(steps=[*notes, verdict, approval], approvals_asked=1, risk=ask.risk)
+    card = cards.for_call(turn, manifest, arguments, ask, title)
+    card["evidence"] = [*verdicts.evidence(ask.content), *card["evidence"]]
+    park_with(turn, approval, write, SUBJECT, card, digest)
+
+
+def _origins(turn: Turn, ask: Ask) -> dict[str, Any]:
+    """Where the values of the call come from, and the words of outsiders that some of them stand in."""
+    if ask.origins is None:
+        return {}
+    judged = provenance.as_json(ask.origins, turn.known)
+    return {"provenance": {**judged, "words": cards.words(turn, ask.origins)}}
 
 
 def park_unknown(turn: Turn, call: Call, manifest: ToolManifest, entry: Entry, why: str, evidence: str = "") -> None:
@@ -72,14 +94,14 @@ def park_unknown(turn: Turn, call: Call, manifest: ToolManifest, entry: Entry, w
     arguments = entry.input["arguments"]
     title = f"Did this happen? {cards.title(manifest, arguments)}"
     digest = toolbox.digest(call.name, arguments, str(turn.row["digest"]))
-    approval = _approval_step(call, title, moment, {"settles": entry.id, "arguments": arguments, "digest": digest})
+    approval = approval_step(call, title, moment, {"settles": entry.id, "arguments": arguments, "digest": digest})
     mark = Finished(UUID(entry.id), StepStatus.UNKNOWN, None, summary="It is not known whether this happened.")
     write = Write(steps=[approval], finished=[mark], risk="high")
     card = cards.for_settlement(turn, manifest, arguments, title, why, evidence)
-    _park(turn, approval, write, SETTLEMENT, card, digest)
+    park_with(turn, approval, write, SETTLEMENT, card, digest)
 
 
-def _approval_step(call: Call, title: str, moment: datetime, bound: Mapping[str, Any]) -> NewStep:
+def approval_step(call: Call, title: str, moment: datetime, bound: Mapping[str, Any]) -> NewStep:
     return NewStep(
         StepKind.APPROVAL,
         "Approval",
@@ -91,7 +113,8 @@ def _approval_step(call: Call, title: str, moment: datetime, bound: Mapping[str,
     )
 
 
-def _park(turn: Turn, approval: NewStep, write: Write, kind: str, card: Mapping[str, Any], digest: str) -> None:
+def park_with(turn: Turn, approval: NewStep, write: Write, kind: str, card: Mapping[str, Any], digest: str) -> None:
+    """Write the question and the waiting status together with the request, in one transaction."""
     with transaction.atomic(), connection.cursor() as cursor:
         # Engaging waits for this card or is seen by it: none stays open behind a switch.
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [switches.SWITCH_LOCK])
@@ -115,7 +138,8 @@ def _park(turn: Turn, approval: NewStep, write: Write, kind: str, card: Mapping[
         journal.commit_within(cursor, turn.lease, *turn.held, write)
         if turn.row["callback_url"]:
             queueing.callback_due(turn.run_id)
-        _freeze_if_switched_off(request, turn)
+        if kind != TEXT:
+            _freeze_if_switched_off(request, turn)
 
 
 def _freeze_if_switched_off(request: ApprovalRequest, turn: Turn) -> None:
@@ -164,11 +188,19 @@ def _void(request: ApprovalRequest, reason: str) -> None:
     requests.void(request.subject_kind, request.subject_id, by=system("gate"), reason=reason)
 
 
+def _totals(run: Run, tool: str) -> Totals | None:
+    """Today's totals where a rule about the tool reads them."""
+    bundle = run.release.bundle
+    if not ruling.totals_read(bundle.rules, tool):
+        return None
+    return tallies.read_within(tallies.Key(run.agent_id, bundle.toolset[tool], run.principal_id))
+
+
 class CallHandler:
     """Answers `approvals` on behalf of runs whose call waits for a decision."""
 
     def check(self, request: ApprovalRequest, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        run, step = _subject(request)
+        run, step = subject_of(request)
         bundle = run.release.bundle
         manifest = bundle.toolset[request.action]
         executable = toolbox.resolve(bundle, manifest, run.thread_id, step.call_id)
@@ -197,6 +229,12 @@ class CallHandler:
             budgets=Budgets.model_validate(run.budgets),
             repeats=0,
             approvals=0,
+            content=guarding.edited(run.release.bundle, request.action, arguments),
+            principal=run.principal,
+            tainted=run.tainted,
+            thread_id=run.thread.public_id,
+            now=now(),
+            totals=_totals(run, request.action),
         )
         verdict = gating.decide_call(facts)
         if isinstance(verdict, gating.Refuse):
@@ -214,7 +252,7 @@ class CallHandler:
             )
 
     def decided(self, request: ApprovalRequest, decision: Decision) -> None:
-        run, step = _subject(request)
+        run, step = subject_of(request)
         approved = decision.verdict == Verdict.APPROVE
         by = decisions.deciders(request) if approved else decision.by_label
         verdict = (
@@ -231,13 +269,13 @@ class CallHandler:
             output["digest"] = toolbox.digest(request.action, decision.arguments, run.release.digest)
         else:
             output["content"] = f"A person rejected this call. Reason: {decision.reason}"
-        _close(step, StepStatus.DONE if approved else StepStatus.REFUSED, verdict, output, f"by {by}")
-        _wake(run, "approval.decided", {"verdict": verdict, "by": by})
+        close(step, StepStatus.DONE if approved else StepStatus.REFUSED, verdict, output, f"by {by}")
+        wake(run, "approval.decided", {"verdict": verdict, "by": by})
 
     def ended(self, request: ApprovalRequest) -> None:
-        run, step = _subject(request)
-        _close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody decided in time")
-        _expire(run, request)
+        run, step = subject_of(request)
+        close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody decided in time")
+        expire(run, request)
 
 
 class SettlementHandler:
@@ -250,7 +288,7 @@ class SettlementHandler:
         raise problems.Invalid("This asks what happened; nothing can be edited.")
 
     def decided(self, request: ApprovalRequest, decision: Decision) -> None:
-        run, step = _subject(request)
+        run, step = subject_of(request)
         if decision.verdict == Verdict.GIVE_UP:
             _give_up(run, step, request, decision)
             return
@@ -258,7 +296,7 @@ class SettlementHandler:
         said = f"{decision.by_label} {'confirmed that it happened' if happened else 'found that it did not happen'}"
         settled = Step.objects.select_for_update().get(pk=UUID(step.payload.input["settles"]))
         content = f"{said}. {decision.reason}".strip()
-        _close(
+        close(
             settled,
             StepStatus.DONE if happened else StepStatus.FAILED,
             "",
@@ -267,13 +305,13 @@ class SettlementHandler:
             error="" if happened else "did_not_happen",
         )
         verdict = StepVerdict.APPROVED if happened else StepVerdict.REJECTED
-        _close(step, StepStatus.DONE, verdict, {"verdict": verdict, "by": decision.by_label}, said)
-        _wake(run, "call.settled", {"happened": happened, "by": decision.by_label})
+        close(step, StepStatus.DONE, verdict, {"verdict": verdict, "by": decision.by_label}, said)
+        wake(run, "call.settled", {"happened": happened, "by": decision.by_label})
 
     def ended(self, request: ApprovalRequest) -> None:
-        run, step = _subject(request)
-        _close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody settled it in time")
-        _expire(run, request)
+        run, step = subject_of(request)
+        close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody settled it in time")
+        expire(run, request)
 
 
 def _give_up(run: Run, step: Step, request: ApprovalRequest, decision: Decision) -> None:
@@ -281,14 +319,15 @@ def _give_up(run: Run, step: Step, request: ApprovalRequest, decision: Decision)
     said = f"{decision.by_label} gave up on finding out whether this happened"
     settled = Step.objects.select_for_update().get(pk=UUID(step.payload.input["settles"]))
     content = f"{said}. {decision.reason}".strip()
-    _close(settled, StepStatus.UNKNOWN, "", {"content": content}, said, error=EFFECT_UNKNOWN)
+    close(settled, StepStatus.UNKNOWN, "", {"content": content}, said, error=EFFECT_UNKNOWN)
     output = {"verdict": decision.verdict, "by": decision.by_label, "reason": decision.reason}
-    _close(step, StepStatus.DONE, StepVerdict.REJECTED, output, said)
+    close(step, StepStatus.DONE, StepVerdict.REJECTED, output, said)
     events.append(run, "call.settled", happened=None, by=decision.by_label)
     _end(run, RunStatus.FAILED, EFFECT_UNKNOWN, f"{request.title} Nobody can say. {content}")
 
 
-def _subject(request: ApprovalRequest) -> tuple[Run, Step]:
+def subject_of(request: ApprovalRequest) -> tuple[Run, Step]:
+    """The run, locked, and its step that asks."""
     run_key, _, step_key = request.subject_id.partition(":")
     run = (
         Run.objects.select_for_update(of=("self",)).select_related("agent", "release").get(pk=ids.parse("run", run_key))
@@ -297,7 +336,7 @@ def _subject(request: ApprovalRequest) -> tuple[Run, Step]:
     return run, step
 
 
-def _close(step: Step, status: str, verdict: str, output: dict[str, Any], summary: str, *, error: str = "") -> None:
+def close(step: Step, status: str, verdict: str, output: dict[str, Any], summary: str, *, error: str = "") -> None:
     """Write the result of a step on behalf of a person; the run's row is locked."""
     seq = events.next_seq(step.run_id)
     Step.objects.filter(pk=step.pk).update(
@@ -311,7 +350,7 @@ def _close(step: Step, status: str, verdict: str, output: dict[str, Any], summar
     StepPayload.objects.filter(pk=step.pk).update(output=output)
 
 
-def _wake(run: Run, event: str, data: dict[str, Any]) -> None:
+def wake(run: Run, event: str, data: dict[str, Any]) -> None:
     """Put a parked run back into the queue, unless somebody has paused it; the time it waited is counted apart."""
     run.refresh_from_db(fields=["seq", "status", "waiting_since"])
     if run.status != RunStatus.PAUSED:
@@ -323,7 +362,8 @@ def _wake(run: Run, event: str, data: dict[str, Any]) -> None:
     live.announce(f"run:{run.public_id}", "runs")
 
 
-def _expire(run: Run, request: ApprovalRequest) -> None:
+def expire(run: Run, request: ApprovalRequest) -> None:
+    """End a run whose question nobody has answered in time."""
     detail = f"Nobody decided on “{request.title}” in time. It was not done."
     _end(run, RunStatus.EXPIRED, "approval_expired", detail)
 

@@ -173,8 +173,29 @@ def _common(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], se
     }
 
 
-def _evidence(turn: Turn) -> list[dict[str, Any]]:
-    doubted = {tool.name for tool in turn.bundle.tools if tool.output_trust == "untrusted"} | {turn.known.tainted_tool}
+def about_text(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+    """What is the same of every card, for a question about a text."""
+    return _common(turn, manifest, arguments, sentence)
+
+
+def words(turn: Turn, origins: provenance.Verdict | None) -> str:
+    """What outsiders may have written of it: the rows of results in which the values stand that nobody speaks for."""
+    return "\n\n".join(row for one in _foreign(turn) for row in evidence.rows_with(one.content, _alone(origins)))
+
+
+def _foreign(turn: Turn) -> list[ToolResult]:
+    """The results that outsiders may have written."""
+    doubted = _doubted(turn)
+    found = [one for one in turn.state.messages if isinstance(one, ToolResult) and one.name in doubted]
+    return [one for one in found if not one.is_error]
+
+
+def _doubted(turn: Turn) -> frozenset[str]:
+    untrusted = {tool.name for tool in turn.bundle.tools if tool.output_trust == "untrusted"}
+    return frozenset(untrusted | {turn.known.tainted_tool})
+
+
+def _evidence(turn: Turn, alone: Sequence[str]) -> list[dict[str, Any]]:
     who = turn.row["principal_label"] or turn.row["principal_id"]
     return evidence.blocks(turn.state.messages[turn.history :], who, doubted=frozenset(doubted))
 

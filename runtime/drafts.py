@@ -52,6 +52,10 @@ def change(known: str, text: str) -> tuple[int, str] | None:
     return at, text[at:]
 
 
+async def unheard(piece: str) -> None:
+    """For a reply that nobody may watch while it is written."""
+
+
 class Writing:
     """One reply as it grows. What comes last before a pause is kept, too; when the reply is there, nothing more is."""
 

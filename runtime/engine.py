@@ -26,7 +26,9 @@ from runtime import (
     admission,
     attempts,
     calling,
+    consultations,
     flights,
+    guarding,
     hearing,
     interventions,
     journal,
@@ -36,6 +38,7 @@ from runtime import (
     texts,
     threads,
     turns,
+    verification,
 )
 from runtime.circuits import Circuits, Open, Outcome
 from runtime.committing import Committer
@@ -44,7 +47,19 @@ from runtime.heralds import Herald
 from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
 from runtime.policies import budgeting, folding
 from runtime.policies.budgeting import Exhausted
-from runtime.policies.folding import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Stage, Wait
+from runtime.policies.folding import (
+    CallModel,
+    CheckInput,
+    CheckOutput,
+    CheckResult,
+    Consult,
+    Finish,
+    Judge,
+    Recover,
+    Stage,
+    Verify,
+    Wait,
+)
 from runtime.states import RunStatus, StepKind, StepStatus
 from runtime.turns import Turn
 
@@ -195,7 +210,7 @@ class Engine:
 
     async def _advance(self, turn: Turn) -> None:
         if not turn.state.seen:
-            _take_input(turn)
+            await texts.take_input(self, turn)
         while True:
             if turn.cancel_requested:
                 await self._cancel(turn)
@@ -213,7 +228,11 @@ class Engine:
         budgets = turn.budgets
         policy = attempts.model_policy(turn, fallback=turn.state.on_fallback)
         command = folding.next_step(
-            turn.state, max_attempts=policy.attempts, has_fallback=policy.has_fallback, on=policy.on
+            turn.state,
+            max_attempts=policy.attempts,
+            has_fallback=policy.has_fallback,
+            on=policy.on,
+            verifies=turn.bundle.verification.is_needed,
         )
         if isinstance(command, CallModel | Judge):
             room = budgeting.decide_budget(budgets, turn.spent())
@@ -221,15 +240,21 @@ class Engine:
                 command = Finish(RunStatus.FAILED, f"budget:{room.budget}", room.reason)
         match command:
             case CheckInput():
-                texts.check_input(turn)
+                return await texts.check_input(self, turn)
             case CallModel():
                 return await self._call_model(turn, command)
             case Judge():
                 return await calling.judge(self, turn, command)
             case Recover():
                 return await calling.recover(self, turn, command)
+            case CheckResult():
+                return await guarding.check_result(self, turn, command)
             case CheckOutput():
-                texts.check_output(turn, command.text)
+                return await texts.check_output(self, turn, command.text)
+            case Verify():
+                return await verification.verify(self, turn, command)
+            case Consult():
+                return await consultations.ask(self, turn, command)
             case Wait():  # a decision was taken back between park and claim: nothing to do but park again
                 await self.commit(turn, Write(status=RunStatus.WAITING, events=[("run.waiting", {})]))
                 return True
@@ -370,20 +395,6 @@ _END_NAMES = {
     RunStatus.CANCELLED: "Cancelled",
     RunStatus.EXPIRED: "Expired",
 }
-
-
-def _take_input(turn: Turn) -> None:
-    moment = datetime.now(UTC)
-    step = NewStep(
-        StepKind.INPUT,
-        "Message received",
-        StepStatus.DONE,
-        moment,
-        moment,
-        summary=str(turn.row["principal_label"] or turn.row["principal_id"]),
-        output={"text": str(turn.row["input_text"])},
-    )
-    turn.hold(Write(steps=[step]))
 
 
 def _ending(end: Finish) -> Write:

@@ -11,12 +11,12 @@ from typing import Any
 
 from console import ids
 from releases.bundles import ModelSpec
-from runtime import attempts, drafts, flights, providers, spending
+from runtime import attempts, drafts, flights, providers, spending, texts
 from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
 from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply, Usage
-from runtime.policies import budgeting, folding, retrying
+from runtime.policies import budgeting, folding, guardrails, retrying
 from runtime.policies.folding import CallModel
 from runtime.providers import prices
 from runtime.providers.base import ModelRequest, ProviderError
@@ -53,7 +53,8 @@ async def call(
         outcome.say(retrying.classify(failure.code, may_pass=failure.retry), str(failure))
         return Write(steps=[_failed(turn, spec, command, started, failure, held)]), failure
     outcome.say()
-    return Write(steps=[_answered(turn, spec, command, started, reply, held, note)], model_calls=1), None
+    reply, found = texts.first_look(turn, reply)
+    return Write(steps=[_answered(turn, spec, command, started, reply, held, note), *found], model_calls=1), None
 
 
 def not_asked(turn: Turn, command: CallModel, found: Open) -> Write:
@@ -81,9 +82,15 @@ async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
     limit = max(0.1, min(request.model.timeout_s + 1, left))
     try:
         async with drafts.Writing(engine, turn) as draft, asyncio.timeout(limit):
-            return await providers.get(request.model).reply(request, draft.add)
+            heard = draft.add if _may_be_watched(turn) else drafts.unheard
+            return await providers.get(request.model).reply(request, heard)
     except TimeoutError as late:
         raise ProviderError("timeout", f"No answer within {limit:g} s.", retry=True) from late
+
+
+def _may_be_watched(turn: Turn) -> bool:
+    """What a guardrail may take out of the reply is nowhere to be seen before it has."""
+    return not any(guardrails.is_early(rail) for rail in turn.bundle.rails.get("output", ()))
 
 
 def _request(turn: Turn, spec: ModelSpec) -> ModelRequest:

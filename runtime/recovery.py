@@ -221,7 +221,7 @@ def _waiting_for_nothing() -> list[UUID]:
     asked = {
         subject.partition(":")[0]
         for subject in ApprovalRequest.objects.open()
-        .filter(subject_kind__in=[calls.SUBJECT, calls.SETTLEMENT])
+        .filter(subject_kind__in=calls.ABOUT_RUNS)
         .values_list("subject_id", flat=True)
     }
     waiting = Run.objects.filter(status=RunStatus.WAITING, waiting_since__lt=Now() - ORPHANED_AFTER)
@@ -230,7 +230,7 @@ def _waiting_for_nothing() -> list[UUID]:
 
 
 def _asked_for_nothing() -> list[ApprovalRequest]:
-    asked = ApprovalRequest.objects.open().filter(subject_kind__in=[calls.SUBJECT, calls.SETTLEMENT])
+    asked = ApprovalRequest.objects.open().filter(subject_kind__in=calls.ABOUT_RUNS)
     by_run = {ids.parse("run", request.subject_id.partition(":")[0]): request for request in asked}
     ended = Run.objects.filter(pk__in=list(by_run), status__in=FINAL, finished_at__lt=Now() - ORPHANED_AFTER)
     return [by_run[key] for key in ended.values_list("pk", flat=True)]

@@ -36,6 +36,7 @@ from runtime import (
     journal,
     ledgers,
     queueing,
+    verdicts,
 )
 from runtime.models import Callback, Run, Thread
 from runtime.policies import budgeting, daily, placing
@@ -186,6 +187,7 @@ class _Wanted:
         kind: RunKind,
     ) -> None:
         self.agent = agent
+        self.said = text  # as it came: guardrails look at it before anything is stored
         self.text = journal.plain(text).strip()
         self.principal = principal
         self.thread_id = thread_id
@@ -247,14 +249,15 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     slots = {**of_release, **wanted.slots}
     hold = Hold.TIMER if is_delayed else Hold.THREAD if is_behind else Hold.SLOT if slots else None
     guard_day(release, principal.id)
+    text, found = _looked_at(release, wanted)
     run = Run.objects.create(
         agent=agent,
         release=release,
         thread=thread,
         kind=wanted.kind,
         priority=wanted.priority,
-        title=_title(wanted.text),
-        input_text=wanted.text,
+        title=_title(text),
+        input_text=text,
         tainted=thread.tainted,
         principal_id=principal.id,
         principal_label=principal.label or thread.principal_label,
@@ -276,13 +279,19 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     )
     if wanted.callback_url:
         Callback.objects.create(run=run, events=wanted.callback_events)
-    whom = {"principal": principal.id, "principal_kind": principal.kind}
+    whom = {"principal": principal.id, "principal_kind": principal.kind, **({"guardrails": found} if found else {})}
     events.append(run, "run.created", by=by.label, release=release.version, release_digest=release.digest, **whom)
     if hold in (Hold.TIMER, Hold.THREAD):
         until = {"until": run.wake_at.isoformat()} if run.wake_at else {}
         events.append(run, "run.held", why=run.wait_reason, **until)
     live.announce("runs")
     return run
+
+
+def _looked_at(release: Release, wanted: _Wanted) -> tuple[str, list[dict[str, Any]]]:
+    """The message as it may be stored, and what guardrails found in it; without such guardrails, as it came."""
+    text, found = verdicts.first_look(release.bundle, wanted.said)
+    return (journal.plain(text).strip() or verdicts.NOTHING_LEFT, found) if found else (wanted.text, found)
 
 
 def first_of(by: Actor, key: str, digest: str) -> Run | None:
@@ -375,9 +384,7 @@ def _title(text: str) -> str:
 
 def _waiting_request(run_id: UUID) -> UUID | None:
     prefix = ids.public("run", run_id) + ":"
-    found = ApprovalRequest.objects.open().filter(
-        subject_kind__in=[calls.SUBJECT, calls.SETTLEMENT], subject_id__startswith=prefix
-    )
+    found = ApprovalRequest.objects.open().filter(subject_kind__in=calls.ABOUT_RUNS, subject_id__startswith=prefix)
     return found.values_list("pk", flat=True).first()
 
 

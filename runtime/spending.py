@@ -32,9 +32,16 @@ class Held:
     is_daily: bool = False
 
 
-async def hold_model_call(engine: Shell, turn: Turn, spec: ModelSpec) -> Held | Exhausted:
-    """Hold what the next model call may use, or say which budget has no room for it."""
-    usage = settling.reserve(turn.bundle.characters + settling.characters(turn.state.messages), spec.parameters)
+async def hold_model_call(
+    engine: Shell, turn: Turn, spec: ModelSpec, *, characters: int | None = None
+) -> Held | Exhausted:
+    """Hold what the next model call may use, or say which budget has no room for it.
+
+    `characters` is what the model reads; left out, it is asked to go on with the conversation.
+    """
+    if characters is None:
+        characters = turn.bundle.characters + settling.characters(turn.state.messages)
+    usage = settling.reserve(characters, spec.parameters)
     cost = prices.cost(spec, usage, "")
     reserve = Reserve(1, 0, usage.input_tokens, usage.output_tokens, cost.usd)
     room = budgeting.decide_budget(turn.budgets, turn.spent(), reserve)

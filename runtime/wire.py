@@ -346,7 +346,7 @@ def pending_approvals(runs: Iterable[Run]) -> dict[UUID, str]:
     about = Q()
     for public_id in waiting:
         about |= Q(subject_id__startswith=f"{public_id}:")
-    found = ApprovalRequest.objects.open().filter(about, subject_kind__in=[calls.SUBJECT, calls.SETTLEMENT])
+    found = ApprovalRequest.objects.open().filter(about, subject_kind__in=calls.ABOUT_RUNS)
     return {waiting[item.subject_id.partition(":")[0]]: item.public_id for item in found.only("id", "subject_id")}
 
 

@@ -1,8 +1,9 @@
 """The gate: whether a proposed call may start, in one fixed order. The first refusal wins.
 
 kill switch -> release allow-list -> write tools enabled -> identity -> schema -> secrets -> budgets and loop guard
--> unlabelled or destructive (ask) -> provenance (ask) -> forced review (ask) -> the operator's rules (refuse, ask,
-allow) -> allow. No rule of an operator allows what provenance asks about: of several that ask, the strictest does.
+-> content: guardrails over the arguments (refuse) -> unlabelled or destructive (ask) -> provenance (ask) -> content
+(ask) -> forced review (ask) -> the operator's rules (refuse, ask, allow) -> allow. No rule of an operator allows what
+provenance asks about: of several that ask, the strictest does.
 A rule that is only logged changes no verdict; what it would have come to goes with it.
 """
 
@@ -24,8 +25,24 @@ from runtime.policies.budgeting import Exhausted, Spent
 from runtime.policies.looping import Loop
 from runtime.policies.provenance import Knowledge, Labels, Unjustified
 from runtime.policies.ruling import Applied, Held
+from runtime.states import RunStatus
 
 RISKS = ("low", "medium", "high")
+# How a finding that does not let the call pass ends the run; empty where the run goes on.
+CONTENT_ENDS = {"refuse": "", "stop": RunStatus.REFUSED, "escalate": RunStatus.ESCALATED}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a guardrail has found in the arguments, and what is to follow: flag, redact, ask, refuse, stop, escalate."""
+
+    rule: str
+    version: str
+    check: str
+    finding: str
+    then: str
+    risk: str = "medium"
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,9 +67,11 @@ class Facts:
     loop: Loop | None = None  # the same few calls were made again and again before
     principal: Principal = NOBODY  # for whom the run works: kind, id, attributes
     barred: str = ""  # why the member of staff it works for may do nothing with this agent any more
+    tainted: bool = False  # whatever `known` says
     thread_id: str = ""
     now: datetime | None = None
     totals: Totals | None = None  # of the tool today; read only where its rules ask for them
+    content: tuple[Content, ...] = ()  # what guardrails have found in the arguments
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,8 @@ class Refuse:
     switch_id: str = ""
     ends_run: bool = False  # a budget is used up: no further call can pass either
     rules: tuple[Applied, ...] = ()
+    ends: str = ""  # the status that it ends the run with; left out: failed
+    content: tuple[Content, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,7 @@ class Ask:
     approvals_needed: int = 1  # different people
     ask_roles: tuple[str, ...] = ()  # who decides; empty: whoever may
     rules: tuple[Applied, ...] = ()
+    content: tuple[Content, ...] = ()  # what guardrails have found, whoever asks
 
 
 Verdict = Allow | Refuse | Ask
@@ -99,6 +121,7 @@ def decide_call(facts: Facts) -> Verdict:
         or _not_in_release(facts, manifest)
         or (manifest and (_not_permitted(facts, manifest) or _malformed(facts)))
         or _over_budget(facts)
+        or _by_content(facts)
     )
     if refusal or manifest is None:
         return refusal or Refuse("release-tools", "The tool is not part of this release.")
@@ -160,6 +183,14 @@ def _over_budget(facts: Facts) -> Refuse | None:
     return None
 
 
+def _by_content(facts: Facts) -> Refuse | None:
+    found = next((one for one in facts.content if one.then in CONTENT_ENDS), None)
+    if found is None:
+        return None
+    ends = CONTENT_ENDS[found.then]
+    return Refuse(f"guardrail:{found.rule}", found.finding, ends_run=bool(ends), ends=ends, content=(found,))
+
+
 def _by_rules(facts: Facts, manifest: ToolManifest) -> Verdict:
     found = ruling.held(facts.bundle.rules, manifest, facts.arguments or {}, _around(facts))
     in_force = [one for one in found if one.rule.mode == "enforce"]
@@ -187,7 +218,7 @@ def _around(facts: Facts) -> Circumstances:
         principal=facts.principal,
         scopes=facts.scopes,
         thread_id=facts.thread_id,
-        tainted=facts.known is not None and facts.known.is_tainted,
+        tainted=facts.tainted or (facts.known is not None and facts.known.is_tainted),
         approvals=facts.approvals,
         tool_calls=facts.spent.tool_calls,
         now=facts.now,
@@ -212,7 +243,7 @@ def _with(rules: list[Held], facts: Facts, manifest: ToolManifest, origins: prov
         return Refuse(
             "budget:max_approvals", f"This run has asked people {facts.approvals} times already.", ends_run=True
         )
-    return replace(asking, origins=origins)
+    return replace(asking, origins=origins, content=facts.content)
 
 
 def _origins(facts: Facts) -> provenance.Verdict | None:
@@ -239,6 +270,11 @@ def _strictest(
         asks.append(Ask("destructive", "1", "This cannot be undone.", "high", minutes))
     if isinstance(origins, Unjustified) and _is_enforced(facts.bundle) and not asks_alone(origins):
         asks.append(Ask(origins.rule, "1", origins.reason, "high", minutes))
+    asks += [
+        Ask(f"guardrail:{one.rule}", one.version, one.finding, one.risk, minutes)
+        for one in facts.content
+        if one.then == "ask"
+    ]
     switch = switching.decide_review(facts.switches, agent=facts.agent, tool=facts.tool)
     if manifest.is_write and (switch or facts.bundle.force_human_review):
         why = f"{switch.title}. {switch.reason}" if switch else "This release sends every write to a person."
