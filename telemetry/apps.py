@@ -22,3 +22,15 @@ class TelemetryConfig(AppConfig):
                 permission="metrics.read",
             ),
         )
+        shell.register(
+            "Ship",
+            shell.NavItem(
+                key="tools",
+                letter="o",
+                label="Tools",
+                url_name="telemetry:tool-list",
+                icon="wrench",
+                permission="releases.read",
+                order=60,
+            ),
+        )

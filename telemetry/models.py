@@ -28,7 +28,7 @@ class MetricPoint(models.Model):
 
     Written by `rollups.roll_up` only, always whole, so that rolling an hour up again changes nothing. The histograms
     hold `{bucket: count}`, see telemetry.policies.latency. Only the dimension `tool` fills `tool_*`; besides these it
-    has `working_histogram` (how long calls took) and `runs` (how many runs made one).
+    has `working_histogram` (how long calls took) and `runs` (how many runs made one; none when all were refused).
     """
 
     hour = models.DateTimeField()

@@ -248,7 +248,7 @@ def _release_rows(
 def _tool_rows(choice: Choice, groups: Mapping[readings.Key, Counted]) -> Iterable[Row]:
     tools: dict[str, Counted] = {}
     for (dimension, _, _, name), counted in groups.items():
-        if dimension == Dimension.TOOL:
+        if dimension == Dimension.TOOL and counted.tool_calls:
             tools.setdefault(name, Counted()).add(counted)
     return [Row(name, "", counted, runs_query(choice, tool=name)) for name, counted in tools.items()]
 

@@ -77,26 +77,42 @@ WITH calls AS (
     WHERE r.finished_at >= %(hour)s AND r.finished_at < %(end)s AND r.kind = 'live'
         AND s.kind IN ('tool', 'retrieval')
         AND (r.forked_at_step IS NULL OR s.fence > 0)  -- what a fork took over counts for the run that did it
+), judged AS (
+    -- A refusal of what no release offers names whatever the model made up: it is nobody's tool.
+    SELECT r.agent_id, r.release_id, p.input->'call'->>'name' AS name, s.verdict
+    FROM runtime_run r JOIN runtime_step s ON s.run_id = r.id JOIN runtime_steppayload p ON p.step_id = s.id
+    WHERE r.finished_at >= %(hour)s AND r.finished_at < %(end)s AND r.kind = 'live'
+        AND s.kind = 'guardrail' AND s.call_id <> '' AND s.verdict IN ('refused', 'asked') AND s.rule <> 'release-tools'
+        AND length(p.input->'call'->>'name') BETWEEN 1 AND 80
+        AND (r.forked_at_step IS NULL OR s.fence > 0)
 ), buckets AS (
     SELECT agent_id, release_id, name, {BUCKET.format(ms="ms")} AS bucket, count(*) AS n
     FROM calls WHERE ms IS NOT NULL GROUP BY 1, 2, 3, 4
 ), took AS (
     SELECT agent_id, release_id, name, jsonb_object_agg(bucket, n) AS histogram FROM buckets GROUP BY 1, 2, 3
+), counted AS (
+    SELECT agent_id, release_id, name, count(DISTINCT run_id) AS runs, count(*) AS calls,
+        count(*) FILTER (WHERE status IN ('failed', 'unknown')) AS errors, 0 AS refused, 0 AS asked
+    FROM calls GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT agent_id, release_id, name, 0, 0, 0,
+        count(*) FILTER (WHERE verdict = 'refused'), count(*) FILTER (WHERE verdict = 'asked')
+    FROM judged GROUP BY 1, 2, 3
 )
 INSERT INTO telemetry_metricpoint (
     hour, agent_id, release_id, dimension, name,
     runs, succeeded, refused, escalated, failed, cancelled, expired, steps, tool_calls, tool_errors,
+    tool_refused, tool_asked,
     input_tokens, cached_tokens, output_tokens, cost_usd, estimated_runs, unpriced_runs, parked_runs,
     working_histogram, parked_histogram, helpful, unhelpful, rolled_up_at
 )
 SELECT
     %(hour)s, c.agent_id, c.release_id, 'tool', c.name,
-    count(DISTINCT c.run_id), 0, 0, 0, 0, 0, 0, 0,
-    count(*),
-    count(*) FILTER (WHERE c.status IN ('failed', 'unknown')),
+    sum(c.runs), 0, 0, 0, 0, 0, 0, 0,
+    sum(c.calls), sum(c.errors), sum(c.refused), sum(c.asked),
     0, 0, 0, 0, 0, 0, 0,
     coalesce(min(t.histogram::text)::jsonb, '{{}}'), '{{}}', 0, 0, %(now)s
-FROM calls c LEFT JOIN took t USING (agent_id, release_id, name)
+FROM counted c LEFT JOIN took t USING (agent_id, release_id, name)
 GROUP BY c.agent_id, c.release_id, c.name
 """  # noqa: S608
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from releases.bundles import AuthoredRows, Retries, ToolManifest
 from releases.policies import sentences
-from releases.policies.labelling import WORDS, Change, Direction
+from releases.policies.labelling import WORDS, Change, Difference, Direction
 
 # In the order in which they are read.
 NAMES = {
@@ -31,6 +31,8 @@ NAMES = {
     "hands_off": "Handing over",
     "declines": "Declining",
     "is_retrieval": "Retrieval",
+    "server": "MCP server",
+    "schema_digest": "Reviewed as",
 }
 EFFECTS = {
     "read": ("Reads", "It changes nothing and is never asked about for what it does."),
@@ -99,9 +101,13 @@ def called(field: str) -> str:
 
 
 def changed(change: Change) -> list[ChangedLabel]:
+    return differences(change.differences)
+
+
+def differences(found: Iterable[Difference]) -> list[ChangedLabel]:
     """The differences of one tool, in the order in which labels are read."""
     order = [*NAMES, *_others()]
-    found = sorted(change.differences, key=lambda one: order.index(one.field))
+    found = sorted(found, key=lambda one: order.index(one.field))
     return [
         ChangedLabel(called(one.field), _of(one.field, one.before), _of(one.field, one.after), *_badge(one.direction))
         for one in found
@@ -184,6 +190,8 @@ _SAID: Mapping[str, Callable[[Any], str]] = {
     "hands_off": _yes("A successful call ends the run as escalated", "The run goes on"),
     "declines": _yes("A successful call ends the run as refused", "The run goes on"),
     "is_retrieval": _yes("What it returns are passages of documents", "No retrieval"),
+    "server": lambda value: value or "None",
+    "schema_digest": lambda value: f"Schema and description {value[:16]}" if value else "Not pinned",
 }
 _MEANINGS = {
     "labelled": "The labels were declared, and reviewed where they were changed.",
@@ -194,4 +202,5 @@ _MEANINGS = {
     "system": "Outsiders may cause a row, and cannot write these freely.",
     "authored": "What stands there counts as the user's own words.",
     "harmless": "These need no source.",
+    "schema_digest": "When the server offers anything else under this name, the tool is out of order.",
 }
