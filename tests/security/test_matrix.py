@@ -135,6 +135,8 @@ PAGES = {
     "runtime:start-people": reads("runs.create"),
     "telemetry:overview": reads("metrics.read"),
     "telemetry:overview-export": reads("metrics.read"),
+    "telemetry:tool-list": reads("releases.read"),
+    "telemetry:tool-detail": reads("releases.read", "tool"),
     "telemetry:feedback": both("feedback.give", "run", score="1"),
 }  # fmt: skip
 ABOUT = [name for name, page in PAGES.items() if page.about and not page.shows_all]
@@ -177,6 +179,7 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
         "run": (run.pk,),
         "step": (run.pk, step.pk),
         "switch": (switch.pk,),
+        "tool": (release.bundle.tools[0].name,),
         "token": (token.pk,),
         "entry": (AuditEntry.objects.latest("id").pk,),
         "thread": (run.thread_id,),
@@ -187,6 +190,7 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
 
 
 NOTHING = {
+    "tool": ("no_such_tool",),
     "agent": ("nobody-here",), "step": (ids.new(), ids.new()), "approval": (ids.new(),), "release": (ids.new(),),
     "run": (ids.new(),), "switch": (ids.new(),), "token": (ids.new(),), "entry": (999_999_999,),
     "delivery": (ids.new(),), "thread": (ids.new(),), "memory": (ids.new(),), "schedule": (ids.new(),),
