@@ -83,7 +83,7 @@ class _Body(httpx2.AsyncByteStream):
 def _as_client_error(lost: Exception, request: httpx2.Request) -> httpx2.TransportError:
     """The client's own name for what went wrong below it."""
     kind = getattr(httpx2, type(lost).__name__, httpx2.TransportError)
-    return kind(str(lost) or type(lost).__name__, request=request)  # type: ignore[no-any-return]
+    return kind(str(lost) or type(lost).__name__, request=request)
 
 
 class _Checked(httpcore2.AsyncNetworkBackend):

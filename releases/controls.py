@@ -14,10 +14,11 @@ from releases import switches
 from releases.bundles import ToolManifest
 from releases.models import Agent, KillSwitch
 from releases.policies import sentences
-from releases.states import Scope, SwitchEffect
+from releases.states import SERVER_MARK, Scope, SwitchEffect
 
 Key = tuple[str, str, str]
 AGENT_EFFECTS = (SwitchEffect.PAUSE_RUNS, SwitchEffect.WRITES_OFF, SwitchEffect.FORCE_REVIEW)
+SERVER_EFFECTS = (SwitchEffect.DISABLE_TOOL, SwitchEffect.FORCE_REVIEW)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Control:
 
     @property
     def key(self) -> str:
-        return f"{self.effect}-{self.target or 'everything'}".replace("_", "-").replace(".", "-")
+        which = f"server-{self.target}" if self.scope == Scope.SERVER else self.target or "everything"
+        return f"{self.effect}-{which}".replace("_", "-").replace(".", "-")
 
     @property
     def phrase(self) -> str:
@@ -124,6 +126,7 @@ class Board:
     active: list[Control]
     everything: list[Control]
     agents: list[Line]
+    servers: list[Line]
     tools: list[Line]
 
 
@@ -140,7 +143,7 @@ def board(by: Actor) -> Board:
         _tool_line(maker, name, users) for name, users in sorted(_tools(agents, standing).items(), key=lambda t: t[0])
     ]
     active = [maker.one(Scope(scope), SwitchEffect(effect), target) for scope, effect, target in standing]
-    return Board(active, everything, agent_lines, tool_lines)
+    return Board(active, everything, agent_lines, _server_lines(maker, agents), tool_lines)
 
 
 def of_agent(by: Actor, agent: Agent) -> list[Control]:
@@ -149,6 +152,16 @@ def of_agent(by: Actor, agent: Agent) -> list[Control]:
     waiting = list(ApprovalRequest.objects.open().filter(agent=agent.slug).values_list("agent", "action"))
     maker = _Maker(by, {(s.scope, s.effect, s.target): s for s in standing}, waiting)
     return maker.make(Scope.AGENT, agent.slug, AGENT_EFFECTS)
+
+
+def of_server(by: Actor, name: str) -> list[Control]:
+    """The switches of one MCP server, for its own page, in two queries."""
+    standing = KillSwitch.objects.engaged().filter(scope=Scope.SERVER, target=name)
+    waiting = list(
+        ApprovalRequest.objects.open().filter(action__startswith=name + SERVER_MARK).values_list("agent", "action")
+    )
+    maker = _Maker(by, {(s.scope, s.effect, s.target): s for s in standing}, waiting)
+    return maker.make(Scope.SERVER, name, SERVER_EFFECTS)
 
 
 def visible_agents(by: Actor) -> QuerySet[Agent]:
@@ -185,6 +198,8 @@ class _Maker:
 
     @staticmethod
     def _is_behind(scope: Scope, target: str, agent: str, action: str) -> bool:
+        if scope == Scope.SERVER:
+            return action.startswith(target + SERVER_MARK)
         return scope == Scope.EVERYTHING or target == (agent if scope == Scope.AGENT else action)
 
 
@@ -201,6 +216,25 @@ def _tools(agents: Iterable[Agent], standing: Mapping[Key, KillSwitch]) -> dict[
         for tool in agent.active_release.bundle.tools if agent.active_release else ():
             found.setdefault(tool.name, []).append((agent, tool))
     return found
+
+
+def _server_lines(maker: _Maker, agents: Iterable[Agent]) -> list[Line]:
+    """Every MCP server that an active release names, and every one that a switch names."""
+    found: dict[str, set[str]] = {target: set() for scope, _, target in maker.standing if scope == Scope.SERVER}
+    for agent in agents:
+        for tool in agent.active_release.bundle.tools if agent.active_release else ():
+            if tool.server:
+                found.setdefault(tool.server, set()).add(agent.name)
+    return [
+        Line(
+            name,
+            f"Its tools are used by {', '.join(sorted(users))}" if users else "No active release has its tools",
+            "",
+            True,
+            maker.make(Scope.SERVER, name, SERVER_EFFECTS),
+        )
+        for name, users in sorted(found.items())
+    ]
 
 
 def _tool_line(maker: _Maker, name: str, users: list[tuple[Agent, ToolManifest]]) -> Line:

@@ -32,7 +32,7 @@ def why_unusable(schema: Mapping[str, Any]) -> str:
     """Why arguments cannot be held to this schema, or nothing."""
     try:
         chosen = validator_for(schema, default=jsonschema.Draft202012Validator)
-        chosen.check_schema(schema)
+        chosen.check_schema(dict(schema))
         for keyword, pattern in _patterns(schema):
             if keyword.startswith("unevaluated"):
                 return f"Its schema uses {keyword}, which is not applied here."
@@ -64,7 +64,8 @@ def errors(schema: str, value: Any) -> dict[str, str]:
 def _validator(schema: str) -> jsonschema.protocols.Validator:
     parsed = json.loads(schema)
     chosen = validator_for(parsed, default=jsonschema.Draft202012Validator)
-    return _bounded(chosen)(parsed, registry=Registry())
+    found: jsonschema.protocols.Validator = _bounded(chosen)(parsed, registry=Registry())
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -75,7 +76,7 @@ def _bounded(chosen: Any) -> Any:
             rules[name] = _counted(chosen.VALIDATORS[name])
     if "additionalProperties" in chosen.VALIDATORS:
         rules["additionalProperties"] = _additional_properties(chosen)
-    return extend(chosen, rules)
+    return extend(chosen, rules)  # type: ignore[no-untyped-call]  # jsonschema leaves it untyped
 
 
 def _counted(follow: Any) -> Any:

@@ -22,7 +22,9 @@ from releases import bundles, labels
 from releases.models import Agent, KillSwitch, Release
 from releases.policies import labelling
 from releases.states import Scope, SwitchEffect
+from runtime.mcp.models import McpServer, McpTool
 from runtime.models import Breaker, Delivery, Memory, Occurrence, Run, RunEvent, Schedule, Step, StepPayload, Thread
+from runtime.policies import offering
 from runtime.states import FINAL, BreakerKind, BreakerState, DeliveryStatus, RunStatus, StepKind, StepStatus
 
 PASSWORD = "correct horse battery staple"
@@ -252,6 +254,20 @@ def a_switch(
     """An engaged kill switch."""
     values = {"reason": "Refunds went out twice.", "engaged_by_id": "1", "engaged_by_label": "Mara Okafor", **fields}
     return KillSwitch.objects.create(effect=effect, scope=scope, target=target, epoch=next(_numbers), **values)
+
+
+def an_mcp_server(name: str = "library", **fields: Any) -> McpServer:
+    """An MCP server that answers; nothing is behind its address."""
+    values = {"transport": "http", "url": "https://mcp.example.com/mcp", "created_by_label": "Ada Admin", **fields}
+    return McpServer.objects.create(name=name, **{"seen_at": now(), **values})
+
+
+def an_mcp_tool(server: str = "library", name: str = "find_book", **offer: Any) -> McpTool:
+    """A tool that an MCP server offers, never reviewed; the server is made if need be."""
+    row = McpServer.objects.filter(name=server).first() or an_mcp_server(server)
+    schema = {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]}
+    content = {"name": name, "description": "Find a book.", "input_schema": schema, **offer}
+    return McpTool.objects.create(server=row, name=name, offer=content, digest=offering.digest(content))
 
 
 def _next_seq(run: Run) -> int:

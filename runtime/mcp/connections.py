@@ -71,6 +71,10 @@ class Connection:
         name = offering.shown_name(f"{info.name} {info.version}".strip()) if info else ""
         return f"{name}, protocol {self.client.protocol_version}".removeprefix(", ")[:LONGEST_TOLD]
 
+    @property
+    def is_over(self) -> bool:
+        return self.is_closing or time.monotonic() - self.used_at > IDLE_S
+
     def close(self) -> None:
         self.is_closing = True
         self.nudge.set()
@@ -303,11 +307,11 @@ class Pool:
 
     async def _keep(self, connection: Connection) -> None:
         """Until it is closed, idle for long, or not wanted any more; and look at what the server says has changed."""
-        while not connection.is_closing:
+        while not connection.is_over:
             connection.nudge.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(connection.nudge.wait(), LOOK_S)
-            if connection.is_closing or time.monotonic() - connection.used_at > IDLE_S:
+            if connection.is_over:
                 return
             try:
                 if await self.door.load(connection.config.name) != connection.config:

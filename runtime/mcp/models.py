@@ -82,7 +82,7 @@ class McpTool(models.Model):
         return reverse("mcp:tool-detail", args=[self.server.name, self.name])
 
     def audit_subject(self) -> tuple[str, str, str, str]:
-        return "mcp_tool", ids.public("mct", self.pk), str(self), f"/mcp/{self.server.name}/{self.name}/"
+        return "mcp_tool", ids.public("mct", self.pk), str(self), f"/mcp/{self.server.name}/tools/{self.name}/"
 
 
 class McpReview(models.Model):

@@ -16,6 +16,7 @@ from mcp_types import (
     ImageContent,
     ResourceLink,
     TextContent,
+    TextResourceContents,
 )
 
 from runtime.mcp.sieve import CUT
@@ -48,7 +49,7 @@ def _block(block: Any) -> dict[str, Any]:
             return {"type": block.type, **_named(block.data, block.mime_type)}
         case EmbeddedResource(resource=BlobResourceContents() as blob):
             return {"type": "resource", "uri": str(blob.uri), **_named(blob.blob, blob.mime_type)}
-        case EmbeddedResource(resource=found):
+        case EmbeddedResource(resource=TextResourceContents() as found):
             return {"type": "resource", "uri": str(found.uri), "mime": found.mime_type or "", "text": found.text}
         case ResourceLink():
             return {"type": "resource_link", "uri": str(block.uri), "name": block.name}
@@ -68,8 +69,10 @@ def _repeats(block: dict[str, Any], structure: Any) -> bool:
     """Whether a text says only what the structure says, for readers who know no structure."""
     if block["type"] != "text":
         return False
+    if structure == {"result": block["text"]}:
+        return True
     try:
         found = json.loads(block["text"])
     except (ValueError, RecursionError):
         return False
-    return bool(found == structure or (isinstance(structure, dict) and structure == {"result": found}))
+    return bool(structure in (found, {"result": found}))

@@ -27,8 +27,7 @@ def review(server: str, name: str, digest: str, *, by: Actor, reason: str) -> Mc
         problems.Forbidden: this actor may not review.
         problems.Conflict: the server offers something else by now, or the offer cannot be used.
     """
-    if not servers.may(by, "mcp.review"):
-        raise problems.Forbidden("Your role may not review tools of MCP servers. Ask an operator of all agents.")
+    servers.guard(by, "mcp.review")
     tool = McpTool.objects.select_for_update(of=("self",)).select_related("server").get(server__name=server, name=name)
     if tool.problem and tool.digest:
         raise problems.Conflict(f"It cannot be used as it is offered. {tool.problem}")

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from console import audit, live, problems, queue, redact
+from console.access import refusal
 from console.actors import Actor
 from runtime.mcp import configuring
 from runtime.mcp.models import McpServer
@@ -64,7 +65,7 @@ def register(name: str, wanted: Wanted, *, by: Actor, reason: str) -> McpServer:
         problems.Invalid: says which part of the configuration breaks which rule.
         problems.Conflict: there is a server of this name.
     """
-    _may(by, "mcp.manage")
+    guard(by, "mcp.manage")
     name = name.strip()
     others = list(McpServer.objects.values_list("name", flat=True))
     if name in others:
@@ -80,7 +81,7 @@ def register(name: str, wanted: Wanted, *, by: Actor, reason: str) -> McpServer:
 @transaction.atomic
 def change(name: str, wanted: Wanted, *, by: Actor, reason: str) -> McpServer:
     """Reach a server in another way. What was reviewed stays reviewed: the digests say whether it offers the same."""
-    _may(by, "mcp.manage")
+    guard(by, "mcp.manage")
     server = McpServer.objects.select_for_update().get(name=name)
     before = _settings(server)
     for field_name, value in _checked(wanted).items():
@@ -99,7 +100,7 @@ def disable(name: str, *, by: Actor, reason: str) -> McpServer:
 
     A call that has begun goes on; to stop everything in one commit there is the kill switch.
     """
-    _may(by, "mcp.review")
+    guard(by, "mcp.review")
     if not reason.strip():
         raise problems.Invalid("Say why it is turned off.", errors={"reason": "Say why."})
     server = McpServer.objects.select_for_update().get(name=name)
@@ -114,7 +115,7 @@ def disable(name: str, *, by: Actor, reason: str) -> McpServer:
 @transaction.atomic
 def enable(name: str, *, by: Actor, reason: str = "") -> McpServer:
     """Let workers connect again. Twice is harmless."""
-    _may(by, "mcp.review")
+    guard(by, "mcp.review")
     server = McpServer.objects.select_for_update().get(name=name)
     if server.disabled_at is not None:
         server.disabled_at, server.disabled_reason = None, ""
@@ -127,8 +128,8 @@ def enable(name: str, *, by: Actor, reason: str = "") -> McpServer:
 @transaction.atomic
 def discover(name: str, *, by: Actor) -> McpServer:
     """Ask a worker to look what it offers now. The page shows the answer when it is there."""
-    if not (by.may("mcp.review") or by.may("mcp.manage")):
-        _may(by, "mcp.review")
+    if not may(by, "mcp.manage"):
+        guard(by, "mcp.review")
     server = McpServer.objects.select_for_update().get(name=name)
     server.asked_at = now()
     server.save(update_fields=["asked_at"])
@@ -137,11 +138,9 @@ def discover(name: str, *, by: Actor) -> McpServer:
     return server
 
 
-def _may(by: Actor, permission: str) -> None:
-    """Servers are not divided by agents: the right is needed on all of them."""
-    if by.agents(permission) is not None:
-        from console.access import refusal
-
+def guard(by: Actor, permission: str) -> None:
+    """Raises problems.Forbidden. Servers are not divided by agents: the right is needed on all of them."""
+    if not may(by, permission):
         raise problems.Forbidden(refusal(permission))
 
 

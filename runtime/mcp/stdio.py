@@ -113,6 +113,8 @@ async def stop(child: Child) -> None:
         _signal(process, signal.SIGKILL)  # the group: also what it left behind
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_gone(process), CLOSING_S)
+        # A grandchild may hold its output open: the transport would wait for the end of it.
+        getattr(process, "_transport").close()  # noqa: B009  # nothing public closes it
 
 
 async def _gone(process: asyncio.subprocess.Process) -> None:
@@ -133,12 +135,16 @@ async def _read(child: Child, incoming: Any, cap_bytes: int) -> None:
     assert output is not None
     sieve = Sieve(cap_bytes, (b"\n",))
     async with incoming:
-        with contextlib.suppress(StreamTooLong, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        try:
             while chunk := await output.read(CHUNK_BYTES):
                 for message in sieve.feed(chunk):
                     parsed = _parsed(message)
                     if parsed is not None:
                         await incoming.send(parsed)
+        except StreamTooLong as wrong:
+            child.errors += f"\nIt sent {wrong}.".encode()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            return
 
 
 def _parsed(message: bytes | TooLarge) -> SessionMessage | None:

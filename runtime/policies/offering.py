@@ -137,7 +137,7 @@ def decide_call(name: str, pin: str, offered: str | None, *, is_reviewed: bool) 
 
 def server_name_problem(name: str, others: Iterable[str]) -> str:
     """Why a server cannot have this name, or nothing."""
-    if len(name) > LONGEST_SERVER_NAME or not SERVER_NAME.fullmatch(name):
+    if name == "new" or len(name) > LONGEST_SERVER_NAME or not SERVER_NAME.fullmatch(name):
         return (
             f"A name has at most {LONGEST_SERVER_NAME} small letters and digits, begins with a letter, and has single"
             " hyphens or underscores between them, such as git-files."

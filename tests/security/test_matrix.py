@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -133,6 +133,15 @@ PAGES = {
     "runtime:agent-budgets": reads("runs.read", "agent"),
     "runtime:run-start": both("runs.create", agent="quetzal", text="Hello", principal_id="cust-1"),
     "runtime:start-people": reads("runs.create"),
+    "mcp:server-list": reads("mcp.read", shows_all=True),
+    "mcp:server-create": both("mcp.manage", name="quetzal-two", transport="stdio", command_line="/bin/x", reason=WHY),
+    "mcp:server-detail": reads("mcp.read", "server", shows_all=True),
+    "mcp:server-change": replace(both("mcp.manage", "server", reason=WHY), shows_all=True),
+    "mcp:server-discover": acts("mcp.review", "server", shows_all=True),
+    "mcp:server-disable": acts("mcp.review", "server", shows_all=True, reason=WHY),
+    "mcp:server-enable": acts("mcp.review", "server", shows_all=True),
+    "mcp:tool-detail": reads("mcp.read", "server-tool", shows_all=True),
+    "mcp:tool-review": acts("mcp.review", "server-tool", shows_all=True, digest="1" * 64),
     "telemetry:overview": reads("metrics.read"),
     "telemetry:overview-export": reads("metrics.read"),
     "telemetry:tool-list": reads("releases.read"),
@@ -185,6 +194,8 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
         "thread": (run.thread_id,),
         "memory": (builders.a_memory(agent, value=MARK).pk,),
         "schedule": (builders.a_schedule(agent, name=f"{MARK} schedule").pk,),
+        "server": ("quetzal-server",),
+        "server-tool": ("quetzal-server", builders.an_mcp_tool("quetzal-server", description=MARK).name),
         "": (),
     }
 
@@ -321,6 +332,7 @@ def state() -> tuple[Any, ...]:
     """What an action could have changed."""
     from approvals.models import ApprovalRequest, Decision
     from releases.models import Agent, LabelReview, Release
+    from runtime.mcp.models import McpReview, McpServer
     from runtime.models import Delivery, Memory, Schedule
     from telemetry.models import Feedback
 
@@ -331,6 +343,8 @@ def state() -> tuple[Any, ...]:
         list(Run.objects.values_list("pk", "status", "cancel_requested_at", "pause_requested_at")),
         list(Agent.objects.values_list("pk", "active_release")),
         Release.objects.count(),
+        list(McpServer.objects.values_list("pk", "disabled_at", "asked_at")),
+        McpReview.objects.count(),
         LabelReview.objects.count(),
         list(KillSwitch.objects.values_list("pk", "lifted_at", "reason")),
         list(ApiToken.objects.values_list("pk", "revoked_at")),

@@ -4,9 +4,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from runtime.mcp.states import Transport
 from tests.builders import an_actor
 
 SERVER = Path(__file__).with_name("server.py")
+PLAIN = Path(__file__).with_name("plain.py")
 
 
 @dataclass
@@ -48,51 +50,61 @@ class Library:
         return found
 
 
-def command(folder: Path, *transport: str) -> list[str]:
-    return [sys.executable, str(SERVER), *transport, "--mood", str(folder / "mood"), "--log", str(folder / "log")]
+def command(script: Path, folder: Path, *transport: str) -> list[str]:
+    return [sys.executable, str(script), *transport, "--mood", str(folder / "mood"), "--log", str(folder / "log")]
+
+
+def started(script: Path, folder: Path, settings: Any, *transport: str) -> Library:
+    settings.MCP_COMMANDS = [f"{sys.executable} {script}"]
+    settings.MCP_DIR = folder / "mcp"
+    row = McpServer.objects.create(
+        name="library",
+        transport=Transport.STDIO,
+        command=command(script, folder, *transport),
+        created_by_label="test",
+    )
+    return Library(row, folder)
 
 
 @pytest.fixture
 def library(db, tmp_path, settings) -> Library:
-    """Started by us, over its input and output."""
-    settings.MCP_COMMANDS = [f"{sys.executable} {SERVER}"]
-    settings.MCP_DIR = tmp_path / "mcp"
-    row = McpServer.objects.create(
-        name="library", transport=Transport.STDIO, command=command(tmp_path, "stdio"), created_by_label="test"
-    )
-    return Library(row, tmp_path)
+    """Started by us, over its input and output; see plain.py."""
+    return started(PLAIN, tmp_path, settings)
 
 
 @pytest.fixture
-def far_library(db, tmp_path, settings, programs: Callable[..., int]) -> Library:
-    """Running elsewhere, over streamable HTTP."""
+def packaged_library(db, tmp_path, settings) -> Library:
+    """The same with the package's server."""
+    return started(SERVER, tmp_path, settings, "stdio")
+
+
+@pytest.fixture
+def far_library(db, far_server: tuple[int, Path], settings) -> Library:
+    """Running elsewhere with the package's server, over streamable HTTP."""
+    port, folder = far_server
+    for name in ("mood", "log"):
+        (folder / name).unlink(missing_ok=True)
     settings.ALLOW_PRIVATE_HOSTS = ["127.0.0.1"]
-    port = programs(tmp_path)
     row = McpServer.objects.create(
         name="library", transport=Transport.HTTP, url=f"http://127.0.0.1:{port}/mcp", created_by_label="test"
     )
-    return Library(row, tmp_path)
+    return Library(row, folder)
 
 
-@pytest.fixture
-def programs() -> Iterator[Callable[..., int]]:
-    """Start the server for HTTP; gives its port."""
-    started: list[subprocess.Popen] = []
-
-    def start(folder: Path) -> int:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        started.append(subprocess.Popen(command(folder, "http", str(port)), stderr=subprocess.DEVNULL))
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return port
-            time.sleep(0.05)
-        raise AssertionError("The server did not start.")
-
-    yield start
-    for each in started:
-        each.kill()
-        each.wait()
+@pytest.fixture(scope="session")
+def far_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """Its port and folder. One for all tests: it takes a second to start."""
+    folder = tmp_path_factory.mktemp("library")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(command(SERVER, folder, "http", str(port)), stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield port, folder
+    process.kill()
+    process.wait()

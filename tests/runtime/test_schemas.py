@@ -1,0 +1,64 @@
+"""JSON schemas of strangers: always an answer, always soon (D18 for the schemas of tools)."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from runtime import schemas
+
+
+def errors(schema, value):
+    return schemas.errors(json.dumps(schema), value)
+
+
+def test_places_and_rules_are_named():
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
+
+    assert errors(schema, {"n": 3}) == {}
+    assert set(errors(schema, {"n": "x", "also": 1})) == {"n", "arguments"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"pattern": "^(a+)+$"}}},
+        {"patternProperties": {"^(a+)+$": {"type": "integer"}}, "additionalProperties": False},
+        {"propertyNames": {"pattern": "^(a|a)*$"}},
+    ],
+)
+def test_a_catastrophic_pattern_takes_linear_time(schema):
+    began = time.monotonic()
+
+    assert errors({"type": "object", **schema}, {"a": "a" * 20_000 + "!", "a" * 20_000 + "!": 1})
+
+    assert time.monotonic() - began < 1
+
+
+def test_references_that_double_at_each_level_are_given_up():
+    levels = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)} | {"d60": {}}
+    began = time.monotonic()
+
+    found = errors({"$defs": levels, "$ref": "#/$defs/d0"}, {})
+
+    assert "references" in found["schema"]
+    assert time.monotonic() - began < 2
+
+
+def test_a_remote_reference_is_not_fetched():
+    assert "nowhere in it" in errors({"$ref": "http://127.0.0.1:9/schema"}, {})["schema"]
+
+
+def test_patterns_decide_which_other_arguments_are_refused():
+    schema = {"type": "object", "patternProperties": {"^x-": {}}, "additionalProperties": False}
+
+    assert errors(schema, {"x-a": 1}) == {}
+    assert errors(schema, {"y": 1})
+
+
+def test_long_arrays_are_not_compared_with_themselves():
+    assert errors({"uniqueItems": True}, [{"n": n} for n in range(2000)])
+    assert errors({"uniqueItems": True}, [1, 2]) == {}
+    assert errors({"uniqueItems": True}, [1, 1])
