@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -37,7 +37,7 @@ def for_call(
 ) -> dict[str, Any]:
     """The approval request of a proposed call, as it will be shown and stored."""
     return {
-        **_common(turn, manifest, arguments, sentence),
+        **_common(turn, manifest, arguments, sentence, _alone(ask.origins)),
         "risk": ask.risk,
         "fields": [
             _locked(field(turn, manifest, name, value, ask.origins), ask.approvals_needed > 1)
@@ -45,7 +45,7 @@ def for_call(
         ],
         "rule": ask.rule.removeprefix("rule:"),
         "rule_version": ask.version,
-        "why": _why(turn, ask),
+        "why": _why(turn, manifest, ask),
         "if_nobody_decides": "If nobody decides in time, the run ends as expired and nothing is done.",
         "reversible": manifest.effect == "write" and not manifest.moves_money,
         "labels": {"approve": "Approve", "reject": "Reject"},
@@ -56,13 +56,34 @@ def for_call(
     }
 
 
-def _why(turn: Turn, ask: Ask) -> str:
+def _why(turn: Turn, manifest: ToolManifest, ask: Ask) -> str:
     """Why a person is asked; where an outsider may have had a say, what the run has read of him."""
     if ask.origins is None:
         return ask.reason
-    if not turn.known.tainted_tool:
-        return f"{ask.reason} The conversation before, or a memory, holds what an outsider may have written."
-    return f"{ask.reason} The run has read what {turn.known.tainted_tool} returned: an outsider may have written it."
+    known, lead = turn.known, _unasked(turn, manifest, ask)
+    if not known.tainted_tool:
+        return f"{lead} The conversation before, or a memory, holds what an outsider may have written."
+    where = f" (event {known.tainted_by})" if known.tainted_by is not None else ""
+    read = f"The agent has read what {known.tainted_tool} returned{where}"
+    return f"{lead} {read}: an outsider may have written it."
+
+
+def _unasked(turn: Turn, manifest: ToolManifest, ask: Ask) -> str:
+    """What the principal has not said, in the words of whoever decides about it."""
+    who = turn.principal.name
+    if ask.rule == "provenance-untied":
+        return f"Nothing that {who} wrote asks for this."
+    if ask.rule != "provenance" or ask.origins is None:
+        return ask.reason
+    alone = [each for each in ask.origins.evidence if each.source.origin is Origin.NOBODY]
+    *first, last = dict.fromkeys(_called(manifest, each) for each in alone)
+    return f"{who} has not said {', '.join(first)}{' or ' if first else ''}{last}."
+
+
+def _called(manifest: ToolManifest, alone: provenance.Evidence) -> str:
+    name = alone.argument.replace("_", " ")
+    is_text = manifest.arguments.get(alone.argument) in ("content", "label", "free")
+    return f"“{alone.value[:60]}” in the {name}" if is_text else f"the {name}"
 
 
 def for_settlement(
@@ -154,7 +175,15 @@ def typed(manifest: ToolManifest, arguments: Mapping[str, Any]) -> dict[str, Any
     return {name: _as_number(properties.get(name, {}), value) for name, value in arguments.items()}
 
 
-def _common(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+def _alone(origins: provenance.Verdict | None) -> list[str]:
+    """The values that nobody speaks for."""
+    found = origins.evidence if origins else ()
+    return [each.value for each in found if each.source.origin is Origin.NOBODY]
+
+
+def _common(
+    turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], sentence: str, alone: Sequence[str] = ()
+) -> dict[str, Any]:
     row = turn.row
     return {
         "title": sentence,
@@ -167,7 +196,7 @@ def _common(turn: Turn, manifest: ToolManifest, arguments: Mapping[str, Any], se
         "authored_by": row["authored_by"],
         "amount_usd": _amount(manifest, arguments),
         "arguments": dict(arguments),
-        "evidence": _evidence(turn),
+        "evidence": _evidence(turn, alone),
         "side": [_principal(turn)],
         "history": _history(turn),
     }
@@ -197,7 +226,7 @@ def _doubted(turn: Turn) -> frozenset[str]:
 
 def _evidence(turn: Turn, alone: Sequence[str]) -> list[dict[str, Any]]:
     who = turn.row["principal_label"] or turn.row["principal_id"]
-    return evidence.blocks(turn.state.messages[turn.history :], who, doubted=frozenset(doubted))
+    return evidence.blocks(turn.state.messages[turn.history :], who, doubted=_doubted(turn), alone=alone)
 
 
 def _principal(turn: Turn) -> dict[str, Any]:

@@ -7,29 +7,64 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runtime.messages import Message, ModelReply, Notice, ToolResult, UserText
+from runtime.policies import values
 
 LONGEST_QUOTE = 1200
 MOST_BLOCKS = 8
 MOST_FACTS = 10
+MOST_ROWS = 3
 
 
-def blocks(told: Sequence[Message], who: str, *, doubted: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+def blocks(
+    told: Sequence[Message], who: str, *, doubted: frozenset[str] = frozenset(), alone: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The user's words first, then the newest of what was read and said. All of it is untrusted text.
 
-    What the `doubted` tools have returned is marked: an outsider may have written it.
+    What the `doubted` tools have returned is marked: an outsider may have written it. Where one of the values stands in
+    it for which nobody speaks (`alone`), only the rows with it are shown, as the words of that outsider.
     """
-    found = [block for message in told for block in _of(message, who, doubted)]
+    found = [block for message in told for block in _of(message, who, doubted, alone)]
     return found[:1] + found[1:][-(MOST_BLOCKS - 1) :]
 
 
-def _of(message: Message, who: str, doubted: frozenset[str]) -> Iterable[dict[str, Any]]:
+def rows_with(content: str, alone: Sequence[str]) -> list[str]:
+    """Of a result, the rows in which one of the values stands: each field on its line, long texts cut."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return []
+    wanted = [values.phrase(one) for one in alone if values.phrase(one)]
+    rows = [row for row in _rows(value) if any(_stands(row, one) for one in wanted)]
+    return ["\n".join(_facts(row)) for row in rows[:MOST_ROWS]]
+
+
+def _rows(value: Any) -> Iterable[Mapping[str, Any]]:
+    """The innermost objects of a JSON value first."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _rows(item)
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _rows(item)
+
+
+def _stands(row: Mapping[str, Any], wanted: str) -> bool:
+    return any(values.is_said(wanted, values.phrase(item)) for item in row.values() if isinstance(item, str))
+
+
+def _of(message: Message, who: str, doubted: frozenset[str], alone: Sequence[str]) -> Iterable[dict[str, Any]]:
     if isinstance(message, UserText):
         return [_block("quote", who, message.text)]
     if isinstance(message, ModelReply):
         return [_block("model", "The agent wrote", message.text)] if message.text.strip() else []
     if isinstance(message, Notice) or message.is_error:
         return []
-    return [{**block, "is_doubted": message.name in doubted} for block in _read(message)]
+    is_doubted = message.name in doubted
+    rows = rows_with(message.content, alone) if is_doubted and alone else []
+    if rows:
+        return [{**_block("outsider", message.name, "\n\n".join(rows)), "is_doubted": True}]
+    return [{**block, "is_doubted": is_doubted} for block in _read(message)]
 
 
 def _read(result: ToolResult) -> list[dict[str, Any]]:

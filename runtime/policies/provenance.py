@@ -26,12 +26,16 @@ SELF = "$SELF"
 SENSITIVE = frozenset({"destination", "amount", "commitment", "target"})
 LONGEST_NAME = 120  # characters of a field that can name its record
 MOST_NAMES = 12
+UNTELLING = frozenset(
+    {"id", "ids", "key", "number", "nr", "ref", "code"}
+)  # words of an argument's name that name nothing
 
 
 class Origin(StrEnum):
     """Who a value comes from."""
 
     USER = "user"  # the user's own words
+    NAMED = "named"  # what the user has called by its number: which object is meant, but not that it be changed
     AUTHORED = "authored"  # the user wrote it earlier, into a record of his own
     TRUSTED = "trusted"  # an output that no outsider can influence
     MINTED = "minted"  # an id that the system made
@@ -109,6 +113,7 @@ Verdict = Justified | Unjustified
 
 SENTENCES = {
     Origin.USER: "typed by the user",
+    Origin.NAMED: "named by the user",
     Origin.AUTHORED: "from a record of the user's own",
     Origin.TRUSTED: "from a result that no outsider can influence",
     Origin.MINTED: "an id that the system made",
@@ -173,6 +178,7 @@ class Knowledge:
     _unread: list[Callable[[], None]] = field(default_factory=list)
     _said: dict[Key, Value] = field(default_factory=dict)
     _phrase: str = ""
+    _called: set[tuple[str, str]] = field(default_factory=set)
     _words: set[str] = field(default_factory=set)
     _dates: list[Value] = field(default_factory=list)
     _believed: dict[Key, Source] = field(default_factory=dict)
@@ -215,6 +221,7 @@ class Knowledge:
             if value.kind is Kind.DATE:
                 self._dates.append(value)
         self._phrase = f"{self._phrase} | {values.phrase(text)}"
+        self._called |= values.called(text)
         self._words.update(values.telling(text))
 
     def _spoil(self, arguments: Any) -> None:
@@ -309,6 +316,17 @@ class Knowledge:
         found = self._minted.get(key)
         return found[0] if found else None
 
+    def called_so(self, argument: str, item: Any) -> Source | None:
+        """Whether the user has named the object by its number, with the word that the argument has for it.
+
+        "Order 10471" names the `order_id` 10471; the 13 of "June 13" names no file.
+        """
+        if not isinstance(item, int | str) or isinstance(item, bool):
+            return None
+        nouns = set(values.telling(argument.replace("_", " "))) - UNTELLING
+        noun = next((one for one in sorted(nouns) if (one, str(item)) in self._called), None)
+        return Source(Origin.NAMED, f"{noun} {item}") if noun else None
+
     def precedent(self, party: Value, amount: Any) -> Source | None:
         """Whether at least this much has passed before between the user and the party."""
         known = self._precedents.get((party.kind, party.norm))
@@ -319,6 +337,19 @@ class Knowledge:
         if known is None or norm is None or not 0 < Decimal(norm) <= known[0]:
             return None
         return Source(Origin.PRECEDENT, f"{known[0]} with {party.text}", known[1])
+
+    def beside(self, value: Value, parties: Sequence[Value]) -> Source | None:
+        """A number that is part of where something goes, as a postal code is: the user wrote it beside another part."""
+        if not value.text.isdecimal():
+            return None
+        places = [party.norm for party in parties if party.kind is Kind.NAME]
+        pairs = (pair for place in places for pair in (f"{value.text} {place}", f"{place} {value.text}"))
+        said = next((pair for pair in pairs if values.is_said(pair, self._phrase)), None)
+        return Source(Origin.USER, said) if said else None
+
+    def elsewhere(self, value: Value, parties: Sequence[Value]) -> Source:
+        """What speaks for a destination that the user has not said for itself."""
+        return self.beside(value, parties) or self.delegated(value) or NOBODY
 
     def delegated(self, value: Value) -> Source | None:
         """Whether the user has named the field and, by its name and a second value in it, the record it stands in."""
@@ -432,7 +463,7 @@ def _source(known: Knowledge, labels: Labels, name: str, kind: str, item: Any, p
         before = (known.precedent(party, item) for party in parties)
         return said if said.origin is not Origin.NOBODY else next(filter(None, before), NOBODY)
     if kind == "target":
-        return _target(known, item)
+        return _target(known, name, item)
     found = values.of(item)
     if kind == "destination":
         found = tuple(Value(Kind.IDENTIFIER, value.norm, value.text) if value.kind is Kind.AMOUNT else value
@@ -442,20 +473,23 @@ def _source(known: Knowledge, labels: Labels, name: str, kind: str, item: Any, p
     sources = [_best(known, value) for value in found]
     if kind == "destination":
         sources = [
-            known.delegated(value) or NOBODY if source.origin is Origin.NOBODY else source
+            source if source.origin is not Origin.NOBODY else known.elsewhere(value, parties)
             for source, value in zip(sources, found, strict=True)
         ]
     return next((source for source in sources if source.origin is Origin.NOBODY), sources[0] if sources else NOBODY)
 
 
-def _target(known: Knowledge, item: Any) -> Source:
-    """Which object is meant: the system's own id for it, or a name that the user has said; a bare number is none."""
+def _target(known: Knowledge, argument: str, item: Any) -> Source:
+    """Which object is meant: the system's own id for it, or a name that the user has said; a bare number is none.
+
+    One with the right word before it is a name, but naming an object is not asking to change it: see `_is_tied`.
+    """
     minted = known.minted(str(item))
     if minted:
         return minted
     found = values.of(item)
     if not found or any(value.kind in (Kind.AMOUNT, Kind.TIME, Kind.DATE) for value in found):
-        return NOBODY
+        return known.called_so(argument, item) or NOBODY
     return _best(known, found[0])
 
 

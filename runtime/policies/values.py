@@ -75,6 +75,10 @@ _COUNTED = re.compile(
     r"|nights?\b|times\b|items?\b|files?\b|e?mails?\b|messages?\b|events?\b)",
     re.I,
 )
+_CALLED = re.compile(
+    r"(?<![\w-])(?P<noun>[^\W\d_]{2,40})(?:\s+(?:number|no|nr|id)\b\.?)?\s?[:#]?\s?#?(?P<number>\d{1,12})(?![\w-]|[.,:/]\d)",
+    re.I,
+)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _EDGE = ".,;:!?)]}>\"'’”"
 COMMON = frozenset((
@@ -129,6 +133,12 @@ def _value(kind: Kind, match: re.Match[str], text: str) -> Value | None:
     if kind is Kind.AMOUNT:
         return _amount(match, text)
     return Value(kind, raw.lstrip("#").casefold(), raw)
+
+
+def called(text: str) -> frozenset[tuple[str, str]]:
+    """The things that a text calls by a number: `("order", "10471")` for "order no. 10471" and "Order #10471"."""
+    found = _CALLED.finditer(text[:LONGEST_TEXT])
+    return frozenset((match["noun"].casefold(), match["number"]) for match in found)
 
 
 def link(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from runtime.messages import Call, Reply
 from runtime.providers.base import ModelRequest
-from runtime.shop import addresses, answers, cases, moves, refunding
+from runtime.shop import addresses, answers, cases, moves, refunding, tickets
 from runtime.shop.cases import Case, FoundOrder
 from runtime.shop.moves import Do, Move, Say
 from runtime.shop.wishes import Intent, Wish, clean, understand
@@ -24,8 +24,8 @@ CUSTOMER_ID = re.compile(r"\bcus_\d{1,9}\b")
 def reply(request: ModelRequest) -> Reply:
     """Answer one request. Pure: reads nothing but the request."""
     case = cases.read(request)
-    case = replace(case, wish=_settled(case))
-    move = _closing(case) or PLANS[case.wish.intent](case)
+    case = tickets.obey(replace(case, wish=_settled(case)))
+    move = tickets.read(case) or _closing(case) or tickets.told(case) or PLANS[case.wish.intent](case)
     if isinstance(move, Do) and (move.tool not in case.tools or _was_made(case, move)):
         move = Say(answers.STUCK)
     if isinstance(move, Say):
@@ -79,6 +79,7 @@ _DOING = {
     "list_orders": "looking at orders",
     "search_policy": "the search in our policies",
     "save_draft": "saving drafts",
+    "read_ticket": "reading tickets",
 }
 
 

@@ -166,6 +166,12 @@ class OutboxMessage(Effect):
         return self.text[:60]
 
 
+class TicketQuerySet(models.QuerySet["Ticket"]):
+    def of(self, customer_id: str | None) -> TicketQuerySet:
+        """Only this customer's tickets; None means all."""
+        return self if customer_id is None else self.filter(customer_id=customer_id)
+
+
 class Ticket(models.Model):
     """A conversation by mail about one customer's case. Whoever knows its address can write into it."""
 
@@ -174,6 +180,8 @@ class Ticket(models.Model):
     order = models.ForeignKey(Order, null=True, on_delete=models.PROTECT, related_name="tickets")
     subject = models.CharField(max_length=200)
     opened_at = models.DateTimeField()
+
+    objects = TicketQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.public_id

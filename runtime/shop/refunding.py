@@ -112,10 +112,10 @@ def _amount(case: Case, order: FoundOrder, refundable: Decimal) -> Decimal:
 
 
 def _tell(case: Case, order: FoundOrder, done: Done, paid: Decimal) -> Move:
-    """The refund happened: write to the customer, then close with what was really paid."""
+    """The refund happened: write to the customer, unless a ticket is open anyway; close with what was really paid."""
     sentence = f"{usd(paid)} for order {order.id} ({order.goods}) goes back to the card or account that paid for it."
     sent = case.of("send_reply")
-    if sent is None and "send_reply" in case.tools:
+    if sent is None and "send_reply" in case.tools and case.of("read_ticket") is None:
         return Do("send_reply", {"order_id": order.id, "text": f"Good news: {sentence}"}, "I let the customer know.")
     confirmed = " We have also sent you a confirmation." if sent and sent.worked else ""
     return Say(f"Done: {sentence}{_difference(case, done, paid)}{confirmed}{moves.rule(case)}{_also(case)}")

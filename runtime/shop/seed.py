@@ -12,8 +12,8 @@ from decimal import Decimal
 from django.db import connection, models, transaction
 from django.db.models import F
 
-from runtime.shop import catalogue, people, stories
-from runtime.shop.models import Customer, Order, OrderLine, Product, Refund
+from runtime.shop import catalogue, letters, people, stories
+from runtime.shop.models import Customer, Order, OrderLine, Product, Refund, Ticket, TicketMessage
 from runtime.shop.states import OrderStatus
 
 SEED = 20261101
@@ -36,6 +36,8 @@ class Shop:
     orders: list[Order] = field(default_factory=list)
     lines: list[OrderLine] = field(default_factory=list)
     refunds: list[Refund] = field(default_factory=list)
+    tickets: list[Ticket] = field(default_factory=list)
+    letters: list[TicketMessage] = field(default_factory=list)
 
 
 def build(today: date) -> Shop:
@@ -51,6 +53,7 @@ def build(today: date) -> Shop:
             _add_story(shop, told[number], by_id[told[number].customer], prices, today)
         else:
             _add_order(shop, number, draw.choice(buyers), prices, draw, today)
+    add_tickets(shop, today)
     return shop
 
 
@@ -62,6 +65,8 @@ def store(shop: Shop) -> None:
         (Order, shop.orders),
         (OrderLine, shop.lines),
         (Refund, shop.refunds),
+        (Ticket, shop.tickets),
+        (TicketMessage, shop.letters),
     ):
         _copy(kind, rows)
 
@@ -82,7 +87,35 @@ def move_to(today: date) -> int:
     moments = ("placed_at", "promised_on", "packed_at", "shipped_at", "delivered_at", "returned_at", "cancelled_at")
     Order.objects.update(**{name: F(name) + by for name in moments})
     Refund.objects.filter(idempotency_key__startswith="seed:").update(at=F("at") + by)
+    Ticket.objects.update(opened_at=F("opened_at") + by)
+    TicketMessage.objects.update(at=F("at") + by)
     return days
+
+
+def add_tickets(shop: Shop, today: date) -> None:
+    def at(letter: letters.Letter) -> datetime:
+        return datetime.combine(today - timedelta(days=letter.days_ago), time(9 if letter.days_ago else 0), UTC)
+
+    for story in letters.TICKETS:
+        ticket = Ticket(
+            number=story.number,
+            customer_id=story.customer,
+            order_id=story.order,
+            subject=story.subject,
+            opened_at=at(story.letters[0]),
+        )
+        shop.tickets.append(ticket)
+        shop.letters += [
+            TicketMessage(
+                ticket=ticket,
+                position=place,
+                author_id=story.customer if letter.is_customer else None,
+                sender=letter.sender,
+                at=at(letter),
+                text=letter.text,
+            )
+            for place, letter in enumerate(story.letters, start=1)
+        ]
 
 
 def _products() -> list[Product]:

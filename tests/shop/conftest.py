@@ -30,6 +30,8 @@ def story_orders(db: None) -> None:
             orders=[row for row in everything.orders if row.number in numbers],
             lines=[row for row in everything.lines if row.order_id in numbers],
             refunds=[row for row in everything.refunds if row.order_id in numbers],
+            tickets=everything.tickets,
+            letters=everything.letters,
         )
     )
 

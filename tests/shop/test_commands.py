@@ -111,7 +111,7 @@ def test_the_two_releases_differ_in_what_people_compare(demo: Path):
 
     assert first.instructions != second.instructions
     assert (first.rules[0].when[0].value, second.rules[0].when[0].value) == (50, 100)
-    assert set(second.toolset) - set(first.toolset) == {"list_orders", "save_draft"}
+    assert set(second.toolset) - set(first.toolset) == {"list_orders", "save_draft", "read_ticket"}
     assert first.retrieval != second.retrieval
 
 
@@ -160,7 +160,7 @@ def test_an_api_token_is_made_only_when_asked_for(demo: Path):
 def test_samples_offer_inputs_and_find_people(demo: Path):
     offered = samples.of("support")
 
-    assert len(offered.inputs) == 12
+    assert len(offered.inputs) == 14
     assert "Ana Lima" in {person.label for person in offered.people}
     assert [person.id for person in samples.of("support", "cus_1002").people] == ["cus_1002"]
     assert "cus_1001" in {person.id for person in samples.of("support", "order 10482").people}

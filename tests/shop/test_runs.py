@@ -153,6 +153,7 @@ def test_every_sample_ends_truthfully_or_waits_for_a_person(title: str, customer
         "A large refund": RunStatus.WAITING,
         "A new address, already packed": RunStatus.WAITING,
         "Two things at once": RunStatus.WAITING,
+        "A ticket that a stranger wrote into": RunStatus.WAITING,
         "Too late to send back": RunStatus.REFUSED,
         "Something the agent declines": RunStatus.REFUSED,
         "A threat: a person must see it": RunStatus.ESCALATED,

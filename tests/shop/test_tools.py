@@ -13,7 +13,7 @@ from runtime.shop.models import AddressChange, Customer, DraftReply, Order, Outb
 from runtime.tools import BadArguments, ToolContext, ToolError
 from tests import builders
 
-ANA, JONAS, STAFF = "cus_1001", "cus_1002", "usr_mara"
+ANA, JONAS, STAFF = "cus_1001", "cus_1002", "staff:usr_mara"
 NEW_ADDRESS = {"street": "14 Broad Street", "city": "Lagos", "postal_code": "100221", "country": "Nigeria"}
 
 
@@ -38,8 +38,8 @@ def the_code_of(name: str, ctx: ToolContext, **arguments: Any) -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        "search_policy", "lookup_order", "list_orders", "save_draft", "send_reply", "issue_refund", "change_address",
-        "hand_off",
+        "search_policy", "lookup_order", "list_orders", "read_ticket", "save_draft", "send_reply", "issue_refund",
+        "change_address", "hand_off",
     ],
 )  # fmt: skip
 def test_every_tool_is_labelled_in_full(name: str):

@@ -11,7 +11,7 @@ from console import environment, roles, tokens
 from console.models import User
 from console.roles import Role
 from runtime.shop import accounts, documents, releasing, seed
-from runtime.shop.models import Order
+from runtime.shop.models import Order, Ticket
 
 TOKEN_DAYS = 30
 
@@ -40,8 +40,13 @@ class Command(BaseCommand):
             shop = seed.build(today)
             seed.store(shop)
             self.stdout.write(f"shop: {len(shop.customers):,} customers, {len(shop.orders):,} orders, {new} policies")
-        elif days := seed.move_to(today):
+            return
+        if days := seed.move_to(today):
             self.stdout.write(f"shop: dates moved along by {days} day{'s' if days > 1 else ''}")
+        if not Ticket.objects.exists():  # a shop from before there were any
+            shop = seed.Shop()
+            seed.add_tickets(shop, today)
+            seed.store(shop)
 
     def _accounts(self, folder: Path, wanted: str) -> None:
         kept = accounts.kept_password(folder)
