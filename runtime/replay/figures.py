@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
 from runtime.models import Run, Step
 from runtime.states import StepKind, StepStatus, StepVerdict
@@ -30,6 +30,9 @@ ANSWERS = {
     "denied": Q(kind=StepKind.APPROVAL, verdict=StepVerdict.REJECTED),
     "open": Q(kind=StepKind.APPROVAL, status=StepStatus.STARTED),
 }
+# Each write asks; what the engine made of where its values come from is kept with the question.
+ASKED = Q(kind=StepKind.GUARDRAIL, verdict=StepVerdict.ASKED)
+JUSTIFIED, NOTHING_READ = "justified", "nothing_read"
 SUMS = ("model_calls", "tool_errors", "approvals_asked", "input_tokens", "cached_tokens", "output_tokens", "cost_usd")
 
 
@@ -39,6 +42,7 @@ class Figures:
     causes: Counter[str] = field(default_factory=Counter)
     tool_calls: Counter[str] = field(default_factory=Counter)  # by verdict
     approvals: Counter[str] = field(default_factory=Counter)  # granted, denied, open
+    writes: Counter[str] = field(default_factory=Counter)  # by what speaks for their values: see `_writes`
     cost_basis: Counter[str] = field(default_factory=Counter)  # model calls by how sure their cost is
     sums: dict[str, Any] = field(default_factory=lambda: {name: Decimal(0) for name in SUMS})
 
@@ -60,9 +64,22 @@ def of(threads: Sequence[UUID]) -> Figures:
         counted = steps.aggregate(**{name: Count("id", filter=which) for name, which in counts.items()})
         found.tool_calls.update({name: counted[name] for name in VERDICTS})
         found.approvals.update({name: counted[name] for name in ANSWERS})
+        found.writes.update(_writes(steps))
         answered = steps.filter(kind=StepKind.MODEL, status=StepStatus.DONE)
         found.cost_basis.update(dict(answered.values_list("cost_basis").annotate(Count("id"))))
     return found
+
+
+def _writes(steps: QuerySet[Step]) -> dict[str, int]:
+    """Writes whose values the user, his records or the system speak for; that came before anything of an outsider was
+    read; and the others, by the rule of `policies.provenance` that would ask about them.
+    """
+    judged = "payload__output__provenance"
+    counted = steps.filter(ASKED).values_list(f"{judged}__is_justified", f"{judged}__rule").annotate(Count("id"))
+    found: Counter[str] = Counter()
+    for is_justified, rule, count in counted:
+        found[NOTHING_READ if rule is None else JUSTIFIED if is_justified else rule] += count
+    return dict(found)
 
 
 def _chunks(threads: Sequence[UUID]) -> Iterator[Sequence[UUID]]:

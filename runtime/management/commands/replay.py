@@ -125,6 +125,12 @@ def summary(plan: Plan, tally: Tally, counted: Figures, seconds: float) -> dict[
         "tool_errors": counted["tool_errors"],
         "approvals_asked": counted["approvals_asked"],
         "approvals_answered": dict(counted.approvals),
+        "approvals_per_conversation": _ratio(counted["approvals_asked"], len(tally.threads)),
+        "writes": dict(counted.writes.most_common()),
+        "writes_justified": _ratio(
+            counted.writes[figures.JUSTIFIED] + counted.writes[figures.NOTHING_READ], counted.writes.total()
+        ),
+        "loops_stopped": counted.causes["loop-guard"],
         "tokens": {
             "input": counted["input_tokens"],
             "cached": counted["cached_tokens"],
@@ -145,9 +151,17 @@ def summary(plan: Plan, tally: Tally, counted: Figures, seconds: float) -> dict[
     }
 
 
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _share(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.1%}"
+
+
 def table(result: Mapping[str, Any]) -> str:
     """The same for people."""
-    tokens, runs = result["tokens"], result["runs"]
+    tokens, runs, per = result["tokens"], result["runs"], result["approvals_per_conversation"]
     rows = [
         ("Conversations", f"{result['conversations']:,} of {result['conversations_in_file']:,}"),
         ("Runs", f"{sum(runs.values()):,}"),
@@ -160,6 +174,10 @@ def table(result: Mapping[str, Any]) -> str:
         ("  with an error", f"{result['tool_errors']:,}"),
         ("Approvals asked", f"{result['approvals_asked']:,}"),
         *((f"  {answer}", f"{count:,}") for answer, count in result["approvals_answered"].items() if count),
+        ("  per conversation", "-" if per is None else f"{per:,.2f}"),
+        ("Writes on somebody's word", _share(result["writes_justified"])),
+        *((f"  {rule}", f"{count:,}") for rule, count in result["writes"].items()),
+        ("Loops stopped", f"{result['loops_stopped']:,}"),
         ("Tokens in / cached / out", f"{tokens['input']:,} / {tokens['cached']:,} / {tokens['output']:,}"),
         ("Cost", f"${result['cost_usd']:,.4f}"),
         *((f"  calls {basis}", f"{count:,}") for basis, count in result["model_calls_by_cost_basis"].items()),

@@ -263,7 +263,28 @@ def test_a_runaway_loop_is_stopped_by_the_loop_guard(replay):
 
     run = Run.objects.get()
     assert (run.status, run.cause, run.tool_calls) == (RunStatus.FAILED, "loop-guard", 3)
-    assert found["turns_not_run"] == 1
+    assert (found["turns_not_run"], found["loops_stopped"]) == (1, 1)
+    assert (found["writes"], found["writes_justified"]) == ({}, None)
+
+
+def test_the_figures_say_what_speaks_for_the_writes_and_which_loops_were_stopped(replay):
+    read = (answered(None, call("find_book", title="Momo")), result('{"loan": "L9", "weeks": "8"}', name="find_book"))
+
+    def extends(*before: Any, loan: str, weeks: str, said_so: str) -> tuple[Any, ...]:
+        done = (answered(None, call("extend_loan", "c2", loan=loan, weeks=weeks)), result("{}", "c2"))
+        return (said(said_so), *before, *done, answered("Done."))
+
+    asked = "Please extend my loan MOMO-777 by 2026-12-24 and look for Momo first."
+    found = replay(
+        conversation(*extends(loan="L7", weeks="2", said_so="Extend my loan L7."), id="first of all"),
+        conversation(*extends(*read, loan="MOMO-777", weeks="2026-12-24", said_so=asked), id="as the user said"),
+        conversation(*extends(*read, loan="L9", weeks="8", said_so=asked), id="as the result said"),
+        approver="grant",
+    )
+
+    assert found["writes"] == {"nothing_read": 1, "justified": 1, "provenance": 1}
+    assert found["writes_justified"] == 0.6667
+    assert (found["approvals_per_conversation"], found["loops_stopped"]) == (1.0, 0)
 
 
 def test_a_hundred_identical_hand_offs_are_stopped_at_the_configured_count(replay):
