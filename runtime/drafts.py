@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from uuid import UUID
 
@@ -53,15 +54,23 @@ def change(known: str, text: str) -> tuple[int, str] | None:
 
 
 async def unheard(piece: str) -> None:
-    """For a reply that nobody may watch while it is written."""
+    """For a reply that nobody watches while it is written."""
+
+
+def _as_it_is(text: str) -> str:
+    return text
 
 
 class Writing:
-    """One reply as it grows. What comes last before a pause is kept, too; when the reply is there, nothing more is."""
+    """One reply as it grows. What comes last before a pause is kept, too; when the reply is there, nothing more is.
 
-    def __init__(self, engine: Shell, turn: Turn) -> None:
+    `shown` says what of the text so far may be watched; left out, all of it.
+    """
+
+    def __init__(self, engine: Shell, turn: Turn, shown: Callable[[str], str] | None = None) -> None:
         self.engine = engine
         self.turn = turn
+        self.shown = shown or _as_it_is
         self.text = ""
         self.kept = 0  # characters
         self.is_over = False
@@ -100,7 +109,7 @@ class Writing:
 
     async def _keep(self) -> None:
         self.kept = len(self.text)
-        text = redact.text(self.text).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        text = redact.text(self.shown(self.text)).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
         self.turn.has_draft = True
         try:
             async with self.engine.pool.connection() as connection, connection.transaction():

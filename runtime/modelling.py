@@ -16,7 +16,7 @@ from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
 from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply, Usage
-from runtime.policies import budgeting, folding, guardrails, retrying
+from runtime.policies import budgeting, folding, retrying
 from runtime.policies.folding import CallModel
 from runtime.providers import prices
 from runtime.providers.base import ModelRequest, ProviderError
@@ -81,16 +81,10 @@ async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
     left = budgeting.left(turn.budgets, turn.spent()).total_seconds()
     limit = max(0.1, min(request.model.timeout_s + 1, left))
     try:
-        async with drafts.Writing(engine, turn) as draft, asyncio.timeout(limit):
-            heard = draft.add if _may_be_watched(turn) else drafts.unheard
-            return await providers.get(request.model).reply(request, heard)
+        async with drafts.Writing(engine, turn, texts.watched(turn)) as draft, asyncio.timeout(limit):
+            return await providers.get(request.model).reply(request, draft.add)
     except TimeoutError as late:
         raise ProviderError("timeout", f"No answer within {limit:g} s.", retry=True) from late
-
-
-def _may_be_watched(turn: Turn) -> bool:
-    """What a guardrail may take out of the reply is nowhere to be seen before it has."""
-    return not any(guardrails.is_early(rail) for rail in turn.bundle.rails.get("output", ()))
 
 
 def _request(turn: Turn, spec: ModelSpec) -> ModelRequest:

@@ -6,7 +6,7 @@ What redacts, and what looks for what is masked when it is stored, sees a reply 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from runtime.turns import Shell, Turn
 from runtime.verdicts import NOTHING_LEFT
 
 INSTEAD = {"input": verdicts.REFUSED_INPUT, "output": verdicts.REFUSED_OUTPUT}
+HELD_BACK = 80  # characters of a reply being written
 LONG = 20_000  # characters from which a check is made beside the loop
 NOTED_SQL = "SELECT data->'guardrails' FROM runtime_runevent WHERE run_id = %s AND kind = 'run.created' LIMIT 1"
 
@@ -70,6 +71,27 @@ def first_look(turn: Turn, reply: Reply) -> tuple[Reply, list[NewStep]]:
         calls.append(seen)
         steps += more
     return replace(reply, text=text, calls=tuple(calls)), steps
+
+
+def watched(turn: Turn) -> Callable[[str], str] | None:
+    """What of a reply may be watched while it is written: what guardrails take out is taken out of it before.
+
+    Its last words are held back: what is being written there may turn out to be part of what is taken out.
+    """
+    redacting = [rail for rail in turn.bundle.rails.get("output", ()) if rail.then == "redact"]
+    if not redacting:
+        return None
+    around = subject(turn, "")
+
+    def shown(text: str) -> str:
+        text = text[:-HELD_BACK]
+        for rail in redacting:
+            checked = guardrails.run(rail, replace(around, text=text))
+            if not checked.passed:
+                text = str(checked.value) if checked.is_decided else ""
+        return text
+
+    return shown
 
 
 def subject(turn: Turn, text: str, value: Any = None) -> Subject:

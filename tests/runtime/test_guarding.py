@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from approvals.models import ApprovalRequest
 from approvals.states import Verdict
 from console import problems
 from console.actors import system
-from runtime import tools
+from releases.bundles import Bundle
+from runtime import texts, tools
 from runtime.messages import Call, Reply, ToolResult
 from runtime.models import Run
+from runtime.policies import folding
 from runtime.providers.base import ModelRequest
 from runtime.states import RunStatus
+from tests import builders
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, effects, saying, start, trace, work
 
@@ -83,6 +87,12 @@ def a_run(
         return saying(*replies)(request)
 
     return work(start(a_scripted_release(script, guardrails=rails, use=USED, **content), text)), heard
+
+
+def a_turn(rails: list[dict[str, Any]]) -> Any:
+    """What a check asks of a turn that has just begun."""
+    bundle = Bundle.model_validate(builders.a_bundle(guardrails=rails))
+    return SimpleNamespace(bundle=bundle, state=folding.begin(), history=0)
 
 
 def stored() -> str:
@@ -431,6 +441,19 @@ def test_what_is_taken_out_of_an_answer_is_never_stored():
     assert (run.status, run.answer) == (RunStatus.SUCCEEDED, "Your card is [card number removed].")
     assert [verdict for _, verdict, _ in verdicts(run, "output")] == ["redacted", "passed"]
     assert "4111" not in stored()
+
+
+def test_what_is_watched_while_it_is_written_holds_nothing_that_is_taken_out():
+    """A finding that is only half written looks like other text, so the last words are held back."""
+    shown = texts.watched(a_turn([a_rail("output", **PERSONAL)]))
+    whole = f"Your card {CARD} and your account {IBAN} are on file. " + "We look at it tomorrow. " * 8
+    assert shown is not None
+
+    seen = [shown(whole[:end]) for end in range(len(whole))]
+
+    assert seen[-1].startswith("Your card [card number removed] and your account [IBAN removed]")
+    assert not any(part in text for text in seen for part in ("4111", "3704"))
+    assert texts.watched(a_turn([a_rail("output", "secrets", "refuse")])) is None
 
 
 def test_a_secret_in_an_answer_is_found_though_it_is_masked_when_it_is_kept():

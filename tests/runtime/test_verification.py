@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from runtime import engine as engines
 from runtime import verifiers
@@ -192,6 +193,16 @@ def test_a_crash_after_the_verdict_is_durable_does_not_send_the_answer_back_twic
     assert (run.status, run.cause) == (RunStatus.ESCALATED, "verification")
     assert [verdict for verdict, _ in verdicts(run)] == ["flagged", "refused"]
     assert asked == [0, 1, 1]
+
+
+def test_the_verifier_of_the_documents_does_what_they_say():
+    page = (settings.BASE_DIR / "docs" / "how-to" / "guard-texts.md").read_text()
+    exec(page.split("```python\n")[1].split("```")[0], {"__name__": "documents"})  # noqa: S102
+
+    run = a_run("It was refunded.", "I will look.", verification={"kind": "code", "name": "refunds-were-paid"})
+
+    assert run.answer == "I will look."
+    assert "issue_refund has not paid one" in verdicts(run)[0][1]
 
 
 def test_two_verifiers_cannot_have_one_name():
