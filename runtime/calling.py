@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from console import redact
+from console import ids, redact
 from console.principals import PrincipalKind
 from releases import switches
 from releases.bundles import ToolManifest
@@ -40,7 +40,7 @@ from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
 from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, NewStep, SwitchedOff, Write, Written
 from runtime.messages import Call
-from runtime.policies import folding, gating, looping, provenance
+from runtime.policies import folding, gating, looping, provenance, ruling
 from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import Entry, Finish, Judge, Recover
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
@@ -103,6 +103,7 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
     facts = replace(_facts(turn, command, prepared, prints, await engine.switches()), content=about.found)
     if facts.principal.kind == PrincipalKind.STAFF:
         facts = await threads.run(acting.as_staff, facts)
+    facts = replace(facts, totals=await totals.seen(engine, turn, manifest))
     verdict = gating.decide_call(facts)
     if isinstance(verdict, Refuse) and verdict.switch_id:  # a switch that was lifted meanwhile refuses nothing
         verdict = gating.decide_call(replace(facts, switches=await engine.switches(fresh=True)))
@@ -111,9 +112,9 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
             await rulings.count(engine.pool, turn.row["release_id"], verdict.rules)
         return await _refuse(engine, turn, call, verdict, about.notes)
     assert manifest is not None and executable is not None and prepared.arguments is not None
-    if manifest.server:
     if about.left and approval is None:
         return await guarding.grade_call(engine, turn, call, about.left[0], prepared.arguments)
+    if manifest.server:
         try:
             with flights.under_way(turn, on_pause=True):
                 barred = await toolbox.why_not(executable)
@@ -238,6 +239,8 @@ def _facts(
         reviewed=command.approval is not None,
         known=turn.known,
         labels=turn.labels.get(call.name),
+        thread_id=ids.public("thr", UUID(str(turn.row["thread_id"]))),
+        now=datetime.now(UTC),
     )
 
 
@@ -260,11 +263,11 @@ async def _refuse(engine: Shell, turn: Turn, call: Call, refusal: Refuse, notes:
             "rule": refusal.rule,
             "reason": refusal.reason,
             "content": f"The call was not made. {refusal.reason}",
+            **verdicts.listed(refusal.content),
+            **_rules(refusal),
         },
     )
     turn.hold(Write(steps=[*notes, step], tool_errors=1), must_flush=True)
-            **verdicts.listed(refusal.content),
-            **_rules(refusal),
     if refusal.switch_id:
         await threads.run(switches.count_blocked, UUID(refusal.switch_id))
     if refusal.ends_run:
@@ -284,6 +287,9 @@ async def _start(engine: Shell, turn: Turn, allowed: Allowed, outcome: Outcome) 
     held = await spending.hold_tool_call(engine, turn)
     if isinstance(held, Exhausted):
         return await _refuse(engine, turn, call, Refuse(f"budget:{held.budget}", held.reason, ends_run=True))
+    if not await totals.hold(engine, turn, manifest, allowed.arguments, held.step_id, allowed.totals, again):
+        await spending.settle(engine, held, None)
+        return False  # another call has changed the totals since the verdict: the gate judges this one again
     step = NewStep(
         StepKind.RETRIEVAL if manifest.is_retrieval else StepKind.TOOL,
         call.name,
@@ -302,6 +308,7 @@ async def _start(engine: Shell, turn: Turn, allowed: Allowed, outcome: Outcome) 
             "likeness": allowed.prints.likeness,
             "reason": verdict.reason,
             **_origins(turn, verdict),
+            **_rules(verdict),
         },
     )
     write = Write(
@@ -313,14 +320,15 @@ async def _start(engine: Shell, turn: Turn, allowed: Allowed, outcome: Outcome) 
     )
     try:
         await engine.commit(turn, write)
-    except SwitchedOff:
+    except (SwitchedOff, CancelRequested) as stopped:
         await spending.settle(engine, held, None)
-        await engine.switches(fresh=True)
+        await totals.settle(engine, turn, manifest, held.step_id)
+        if isinstance(stopped, SwitchedOff):
+            await engine.switches(fresh=True)
         return False  # engaged since the verdict: the gate judges the call again, and says which and why
-    except CancelRequested:
-        await spending.settle(engine, held, None)
-        return False
     await spending.settle(engine, held, step)
+    if again is None and not verdict.is_reviewed:
+        await rulings.count(engine.pool, turn.row["release_id"], verdict.rules)
     entry = turn.state.entry
     assert entry is not None
     return await _perform(engine, turn, manifest, allowed.executable, entry, outcome)
@@ -331,6 +339,11 @@ def _origins(turn: Turn, verdict: Allow) -> dict[str, Any]:
     if verdict.origins is None:
         return {}
     return {"provenance": provenance.as_json(verdict.origins, turn.known)}
+
+
+def _rules(verdict: Allow | Refuse) -> dict[str, Any]:
+    """The operator's rules that held: kept with the call."""
+    return {"rules": ruling.as_json(verdict.rules)} if verdict.rules else {}
 
 
 def _guard(turn: Turn, manifest: ToolManifest, *, is_reviewed: bool) -> Guard:
@@ -398,6 +411,8 @@ async def _perform(
         if wait_s is not None:
             return await _again(engine, turn, manifest, entry, finished, wait_s)
     await _finish(engine, turn, manifest, finished)
+    if finished.status == StepStatus.FAILED:
+        await totals.settle(engine, turn, manifest, finished.id)
     return False
 
 
@@ -411,6 +426,7 @@ async def _again(
         summary=f"{failed.summary[:240]} Made again after {wait_s:.1f} s.",
         output={**failed.output, **told},
     )
+    failed, _ = await guarding.look(turn, manifest, entry, failed)
     write = Write(finished=[failed])
     if wait_s <= attempts.LONGEST_SLEEP_S:
         await _write_result(engine, turn, manifest, write)
@@ -426,7 +442,6 @@ async def _call(
     engine: Shell, manifest: ToolManifest, executable: Executable, context: Any, arguments: Mapping[str, Any]
 ) -> Any:
     def call() -> Any:
-    failed, _ = await guarding.look(turn, manifest, entry, failed)
         if not engine.is_trusted():  # frozen since the intent: others may have taken the run over
             raise LeaseLost
         return executable.call(context, arguments)

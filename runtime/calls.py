@@ -23,7 +23,7 @@ from runtime import admission, cards, events, guarding, interventions, journal, 
 from runtime.journal import Finished, NewStep, Write
 from runtime.messages import Call
 from runtime.models import Run, Step, StepPayload
-from runtime.policies import budgeting, gating, provenance
+from runtime.policies import budgeting, gating, provenance, ruling
 from runtime.policies.folding import Entry
 from runtime.policies.gating import Ask
 from runtime.states import RUN_MOVES, RunStatus, StepKind, StepStatus, StepVerdict

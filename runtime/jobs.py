@@ -26,11 +26,12 @@ def sweep_callbacks() -> None:
 
 
 def sweep_budgets() -> None:
-    """End runs that are past their deadline, and settle what dead workers held of the day's budgets."""
-    from runtime import deadlines, ledgers
+    """End runs that are past their deadline, and settle what dead workers held of the day's budgets and totals."""
+    from runtime import deadlines, ledgers, tallies
 
     deadlines.sweep()
     ledgers.sweep()
+    tallies.sweep()
 
 
 def start_due_schedules() -> None:
