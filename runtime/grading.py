@@ -11,7 +11,7 @@ from typing import Any
 
 from releases.bundles import Guardrail, ModelSpec
 from runtime import circuits, drafts, flights, providers, spending
-from runtime.circuits import Open, Outcome
+from runtime.circuits import Open, Outcome, Ticket
 from runtime.flights import Interrupted
 from runtime.journal import NewStep, Write
 from runtime.messages import Reply, UserText
@@ -78,11 +78,11 @@ async def ask(engine: Shell, turn: Turn, question: Question) -> Grade | bool:
     if len(question.text) > MOST_READ["model_graded"]:
         return Grade(None, f"The text has {len(question.text):,} characters.")
     spec = question.model or turn.bundle.model
-    leave = None
+    leave: Ticket | Open | None = None
     if circuits.watches(spec):
         leave = await engine.circuits.before(BreakerKind.MODEL, circuits.model_name(spec), limit_s=question.timeout_s)
-        if isinstance(leave, Open):
-            return Grade(None, leave.sentence)
+    if isinstance(leave, Open):
+        return Grade(None, leave.sentence)
     request = _request(turn, spec, question)
     characters = len(request.instructions) + settling.characters(request.messages)
     async with engine.circuits.using(leave) as outcome:

@@ -171,7 +171,7 @@ def result(turn: Turn, manifest: ToolManifest, entry: Entry, finished: Finished)
 async def check_result(engine: Shell, turn: Turn, command: CheckResult) -> bool:
     """Let a model judge a result that waits. True when the turn is over."""
     call, entry, name = command.call, command.entry, command.left[0]
-    is_last = {"last": True} if len(command.left) == 1 else {}
+    is_last: dict[str, Any] = {"last": True} if len(command.left) == 1 else {}
     rail = next((rail for rail in turn.bundle.guardrails if rail.id == name and guardrails.is_asked(rail)), None)
     started = datetime.now(UTC)
     if rail is None:  # a fork with another release, which does not have it

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console import ids, words
-from runtime import journal, labels, messages
+from runtime import guardrail_words, journal, labels, messages
 from runtime.labels import Badge
 from runtime.models import Run, Step
 from runtime.policies import folding
@@ -76,6 +76,7 @@ class Inspection:
     facts: list[Fact] = field(default_factory=list)
     quote: str = ""
     conditions: Sequence[str] = ()
+    seen: Sequence[str] = ()  # what a guardrail has found it by
     origins: Sequence[str] = ()
     call: Any = None
     result: Any = None
@@ -240,7 +241,12 @@ def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]
         StepStatus.REFUSED: f"{step.name} was not called.",
         StepStatus.UNKNOWN: f"It is not known whether {step.name} happened. A person settles it.",
     }[StepStatus(step.status)]
-    if step.status == StepStatus.DONE and isinstance(result.get("result"), dict | list):
+    withheld = result.get("withheld")
+    if isinstance(withheld, dict):
+        found.sentence = f"{step.name} returned a result. A guardrail withheld it from the model: {withheld['reason']}"
+        found.result = withheld.get("result")
+        found.quote = said if found.result is None else ""
+    elif step.status == StepStatus.DONE and isinstance(result.get("result"), dict | list):
         found.result = result["result"]
     else:
         found.quote = said[:4000]
@@ -264,17 +270,20 @@ def _retrieval(found: Inspection, given: Mapping[str, Any], result: Mapping[str,
 
 def _guardrail(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     step = found.step
-    decision = {"pass": "Let it pass", "flag": "Flag it", "refuse": "Refuse", "ask": "Ask a person", "allow": "Allow"}
     call = given.get("call") if isinstance(given.get("call"), dict) else None
     found.sentence = str(result.get("reason") or "") or "Nothing was found."
     version = result.get("rule_version")
     found.facts = [
         Fact("Rule", f"{(step.rule or step.name).removeprefix('rule:')}{f' v{version}' if version else ''}", "mono"),
-        Fact("Checked", str(call.get("name")) if call else f"The {given.get('on', 'text')}", "mono" if call else ""),
-        Fact("Decision", decision.get(str(result.get("decision")), str(result.get("decision") or step.verdict))),
+        Fact("Checked", str(call.get("name")) if call else guardrail_words.looked_at(given), "mono" if call else ""),
+        *_present("Check", guardrail_words.check(result)),
+        Fact("Decision", guardrail_words.decision(result, step.verdict)),
+        *_present("Undecided", guardrail_words.UNDECIDED if result.get("undecided") else None),
+        *_judged_by(step),
     ]
     found.conditions = [str(one) for one in result.get("conditions") or []]
     found.origins = _origins(result.get("provenance"))
+    found.seen = guardrail_words.seen(result)
     found.call = call.get("arguments") if call else None
     judged = result.get("provenance")
     found.quote = str(given.get("text", "") or (isinstance(judged, dict) and judged.get("words")) or "")
@@ -283,6 +292,27 @@ def _guardrail(found: Inspection, given: Mapping[str, Any], result: Mapping[str,
 def _origins(judged: Any) -> list[str]:
     """Where each sensitive value of a call comes from, and whose text the run had read."""
     if not isinstance(judged, dict):
+def _rules(applied: Any) -> list[str]:
+    """The operator's rules that held for the call, and what each came to or would have come to."""
+    words = {"allow": "allow it", "ask": "ask people", "refuse": "refuse it"}
+    found = []
+    for one in applied if isinstance(applied, list) else []:
+        verdict = words.get(str(one.get("verdict")), "")
+        said = f"only logged, would {verdict}" if one.get("log") else verdict
+        other = ", which changes what was done" if one.get("changes") else ""
+        error = f". Its condition could not be evaluated: {one['error']}" if one.get("error") else ""
+        found.append(f"{one.get('id')} v{one.get('version')}: {said}{other}{error}")
+    return found
+
+
+def _judged_by(step: Step) -> list[Fact]:
+    """What a model took for its judgement."""
+    if not step.input_tokens and not step.output_tokens:
+        return []
+    tokens = f"{words.number(step.input_tokens)} in, {words.number(step.output_tokens)} out"
+    return [Fact("Tokens", tokens, "num"), Fact("Cost", words.money(step.cost_usd), "num")]
+
+
         return []
     tool, step = judged.get("tainted_tool"), judged.get("tainted_by")
     read = [f"The run has read {tool} (event {step}), which an outsider may have written."] if tool else []

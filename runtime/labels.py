@@ -84,6 +84,7 @@ VERDICTS = {
     StepVerdict.REFUSED: Badge("warn", "shield-x", "Refused"),
     StepVerdict.ASKED: Badge("wait", "pause", "Needs approval"),
     StepVerdict.FLAGGED: Badge("warn", "flag", "Flagged"),
+    StepVerdict.REDACTED: Badge("info", "eraser", "Redacted"),
     StepVerdict.APPROVED: Badge("ok", "check", "Approved"),
     StepVerdict.EDITED: Badge("ok", "pencil", "Approved with edits"),
     StepVerdict.REJECTED: Badge("warn", "x", "Rejected"),
@@ -117,6 +118,7 @@ CAUSES = {
     "forced-review": "Every write needs a person",
     "effect_unknown": "Nobody can say whether a call happened",
     "breaker:tool": "A tool was out of order",
+    "verification": "The answer could not be verified",
 }
 PRINCIPALS = {
     PrincipalKind.END_USER: "End user",

@@ -111,6 +111,11 @@ class Row:
     text: str = ""
     grows: bool = False  # its text is being written
 
+    @property
+    def tells(self) -> bool:
+        """Whether its phrase stands beside its name: a badge says enough, but not of what a guardrail has found."""
+        return not self.badges or (self.step is not None and self.step.kind == StepKind.GUARDRAIL)
+
 
 @dataclass(frozen=True)
 class Chip:
@@ -412,7 +417,12 @@ def _ahead(run: Run, steps: Sequence[Step], axis: Axis, clock: _Clock, shown: Sh
 
 def _planned(asked: Step) -> list[Row]:
     """The call that a person is asked about, and the model's next word."""
-    tool = str(asked.payload.input.get("tool", ""))
+    given = asked.payload.input
+    if given.get("text_of") == "output":
+        return [Row("Answer to the customer", "sparkle", "faint", "", what="Not given yet", is_planned=True)]
+    if "text_of" in given:
+        return [Row("What the agent makes of it", "sparkle", "faint", "", what="Not started", is_planned=True)]
+    tool = str(given.get("tool", ""))
     names = [(tool or "The call", "square-terminal", 2), ("Answer to the customer", "sparkle", 1)]
     return [
         Row(name, icon, "faint", "", depth=depth, what="Not started", is_planned=True) for name, icon, depth in names

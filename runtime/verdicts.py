@@ -55,6 +55,7 @@ def step(
     if checked.taints:
         output["tainted"] = True
     verdict = VERDICTS[then]
+    summary = checked.finding or ("nothing found" if tool else "")
     return NewStep(
         StepKind.GUARDRAIL,
         rail.id,
@@ -63,7 +64,7 @@ def step(
         datetime.now(UTC),
         verdict=verdict,
         rule=rail.id,
-        summary=checked.finding,
+        summary=f"{tool}: {summary}" if tool else summary,
         call_id=call_id,
         input={"on": on, **({"tool": tool} if tool else {})},
         output={**output, **said},
@@ -85,19 +86,20 @@ def stopping(checked: Checked) -> dict[str, Any]:
 
 def passed(on: str, rails: Sequence[Guardrail], started: datetime, *, call_id: str, tool: str) -> NewStep:
     """One step for all that found nothing in the texts of a call."""
-    count = len(rails)
-    listed = [{"rule": rail.id, "rule_version": rail.version, "check": rail.check} for rail in rails]
+    if len(rails) == 1:
+        return step(Checked(rails[0], ""), on, started, call_id=call_id, tool=tool)
+    found = [{"rule": rail.id, "rule_version": rail.version, "check": rail.check} for rail in rails]
     return NewStep(
         StepKind.GUARDRAIL,
-        rails[0].id if count == 1 else f"{count} checks",
+        f"{len(rails)} checks",
         StepStatus.DONE,
         started,
         datetime.now(UTC),
         verdict=StepVerdict.PASSED,
-        summary=f"{', '.join(rail.id for rail in rails)} found nothing",
+        summary=f"{tool}: nothing found",
         call_id=call_id,
         input={"on": on, "tool": tool},
-        output={"decision": "pass", "passed": listed},
+        output={"decision": "pass", "passed": found},
     )
 
 

@@ -225,7 +225,8 @@ def _keyword(key: str, item: Any, root: Mapping[str, Any], within: tuple[str, ..
 
 
 def _together(counted: Iterable[tuple[int, list[str]]]) -> tuple[int, list[str]]:
-    count, patterns = 1, []
+    count = 1
+    patterns: list[str] = []
     for more, others in counted:
         count, patterns = count + more, [*patterns, *others]
         if count > MOST_SCHEMA_PARTS:

@@ -376,7 +376,7 @@ def test_a_call_is_refused_by_its_content_and_the_model_told_why():
     run, heard = a_run(calling("spy_note", text="a weapon"), "Sorry.", rails=[rail])
 
     assert effects == []
-    assert heard[1] == "The call was not made. The text matches the pattern 'weapons?'."
+    assert heard[1] == "The call was not made. The text matches the pattern “weapons?”."
     step = run.steps.get(rule="guardrail:arguments-forbidden-topics")
     assert step.payload.output["guardrails"][0]["check"] == "forbidden_topics"
 

@@ -65,7 +65,7 @@ def _cited(pattern: str | None, text: str) -> list[tuple[str, str]]:
 def _missing(before: str, passage: str) -> str:
     """The first quotation that is not in the passage, which comes in plain form."""
     for curly, straight in QUOTED.findall(before):
-        quote = curly or straight
+        quote: str = curly or straight
         if len(quote.split()) >= SHORTEST_QUOTE and plain(quote).strip(" .,;:…") not in passage:
             return quote
     return ""

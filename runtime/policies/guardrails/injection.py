@@ -17,7 +17,7 @@ SIGNS = {
     "speaks as the system": r"(?m)(^\s*(system|assistant|developer)\s*(prompt|message|note)?\s*:|<\|?/?\s*"
     r"(system|im_start|im_end|assistant|instructions?)\b|\[/?INST\]|^#{1,4}\s*(system|new)?\s*instructions?\b)",
     "speaks to the model": r"\b(dear|attention|hey|hello|note (to|for)|message (to|for)|instructions? (to|for))\b"
-    r"[\s:,]{0,4}(the |any |all )?(ai|a\.i\.|llm|language model|assistant|chatbot|agent)s?\b",
+    r"[\s:,]{0,4}((the |any |all |our |your )?(\w+ ){0,2}(ai|llm|language model|assistant|chatbot)|(the )?agent)s?\b",
     "gives new orders": r"\b(new|updated|important|urgent|real) (system )?(instructions?|orders|task)\s*(:|are|is|for)",
     "wants the instructions told": r"\b(reveal|print|repeat|show|output|leak|tell me)\b[\w\s,'’]{0,30}"
     r"\b(system prompt|your (instructions|prompt|rules)|hidden (prompt|instructions))",
@@ -41,4 +41,4 @@ def suspicion(text: str) -> Found | None:
 
 
 def _excerpt(text: str) -> str:
-    return redact.personal(redact.text(" ".join(text.split())))[:MOST_SHOWN]
+    return str(redact.personal(redact.text(" ".join(text.split()))))[:MOST_SHOWN]

@@ -43,5 +43,6 @@ def _validator(written: str) -> Any:
         if wanted and isinstance(value, list) and len({canonical(item) for item in value}) < len(value):
             yield jsonschema.ValidationError("has equal items")
 
-    kind = validators.extend(jsonschema.Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
+    extend: Any = validators.extend
+    kind = extend(jsonschema.Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
     return kind(json.loads(written), registry=Registry())

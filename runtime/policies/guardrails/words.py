@@ -66,7 +66,7 @@ def topics(settings: Mapping[str, Any], value: Any) -> Found | None:
         expression = compiled(pattern)
         found_at = [(place, text) for place, text in read if expression.search(text)]
         if found_at:
-            sentence = f"The text matches the pattern {pattern[:80]!r}."
+            sentence = f"The text matches the pattern “{pattern[:80]}”."
             return Found(sentence, _places(found_at), lambda: _without(value, phrases, patterns))
     return None
 
