@@ -185,6 +185,7 @@ API_ROUTERS = [
     ("", "runtime.api.router"),
     ("", "runtime.thread_api.router"),
     ("", "runtime.schedule_api.router"),
+    ("", "runtime.rule_api.router"),
     ("", "runtime.health_api.router"),
     ("", "approvals.api.router"),
     ("", "releases.api.router"),

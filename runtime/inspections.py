@@ -78,6 +78,7 @@ class Inspection:
     conditions: Sequence[str] = ()
     seen: Sequence[str] = ()  # what a guardrail has found it by
     origins: Sequence[str] = ()
+    rules: Sequence[str] = ()
     call: Any = None
     result: Any = None
     edits: Sequence[Edit] = ()
@@ -252,6 +253,7 @@ def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]
         found.quote = said[:4000]
     found.call = given.get("arguments")
     found.origins = _origins(given.get("provenance"))
+    found.rules = _rules(given.get("rules"))
     found.facts = [
         *_present("Allowed by", ALLOWED_BY.get(step.rule, step.rule.removeprefix("rule:"))),
         *_present("Why", given.get("reason")),
@@ -281,17 +283,15 @@ def _guardrail(found: Inspection, given: Mapping[str, Any], result: Mapping[str,
         *_present("Undecided", guardrail_words.UNDECIDED if result.get("undecided") else None),
         *_judged_by(step),
     ]
+    found.seen = guardrail_words.seen(result)
     found.conditions = [str(one) for one in result.get("conditions") or []]
     found.origins = _origins(result.get("provenance"))
-    found.seen = guardrail_words.seen(result)
+    found.rules = _rules(result.get("rules"))
     found.call = call.get("arguments") if call else None
     judged = result.get("provenance")
     found.quote = str(given.get("text", "") or (isinstance(judged, dict) and judged.get("words")) or "")
 
 
-def _origins(judged: Any) -> list[str]:
-    """Where each sensitive value of a call comes from, and whose text the run had read."""
-    if not isinstance(judged, dict):
 def _rules(applied: Any) -> list[str]:
     """The operator's rules that held for the call, and what each came to or would have come to."""
     words = {"allow": "allow it", "ask": "ask people", "refuse": "refuse it"}
@@ -313,6 +313,9 @@ def _judged_by(step: Step) -> list[Fact]:
     return [Fact("Tokens", tokens, "num"), Fact("Cost", words.money(step.cost_usd), "num")]
 
 
+def _origins(judged: Any) -> list[str]:
+    """Where each sensitive value of a call comes from, and whose text the run had read."""
+    if not isinstance(judged, dict):
         return []
     tool, step = judged.get("tainted_tool"), judged.get("tainted_by")
     read = [f"The run has read {tool} (event {step}), which an outsider may have written."] if tool else []

@@ -132,11 +132,14 @@ def attempts(retries: Retries) -> str:
 
 def rule(one: Rule) -> str:
     """`When amount is over 100, issue_refund: ask a person within 60 min. Refunds over $100 need a person.`"""
-    when = " and ".join(condition(part) for part in one.when)
+    when = " and ".join([*(condition(part) for part in one.when), *([one.condition] if one.condition else [])])
     head = f"When {when}, " if when else "Always, "
     within = f" within {one.due_minutes} min" if one.then == "ask" else ""
     second = ", somebody other than who started it" if one.four_eyes else ""
-    return f"{head}on {one.tool}: {VERDICTS[one.then]}{within}{second}. {one.reason}"
+    verdict = f"ask {one.approvals_needed} people" if one.approvals_needed > 1 else VERDICTS[one.then]
+    who = f" with the role {' or '.join(sorted(one.ask_roles))}" if one.ask_roles else ""
+    told = f"{head}on {one.tool}: {verdict}{who}{within}{second}. {one.reason}"
+    return f"Only logged: {told[0].lower()}{told[1:]}" if one.mode == "log" else told
 
 
 def condition(part: Condition) -> str:

@@ -152,11 +152,14 @@ ENDPOINTS = {
     ("GET", "/agents/{agent}"): "releases.read",
     ("GET", "/agents/{agent}/releases"): "releases.read",
     ("GET", "/releases/{release}"): "releases.read",
+    ("POST", "/releases/{release}/rules/try"): "releases.create",
+    ("POST", "/releases/{release}/rules"): "releases.create",
     ("GET", "/switches"): "switches.read",
     ("POST", "/switches"): "switches.engage",
     ("POST", "/switches/{switch}/lift"): "switches.lift",
     ("POST", "/runs/{run}/feedback"): "feedback.give",
 }
+A_RULE = {"id": "limit", "tool": "issue_refund", "then": "ask", "reason": "A test."}
 BODIES = {
     "/runs": {"agent": "shop-support", "input": "Hello", "user_id": "cust-1"},
     "/memories/erase": {"user_id": "cust-1", "reason": "A test."},
@@ -170,6 +173,8 @@ BODIES = {
     "/schedules/{schedule}/enable": {},
     "/schedules/{schedule}/disable": {"reason": "A test."},
     "/schedules/{schedule}/run": {},
+    "/releases/{release}/rules/try": {"rule": A_RULE},
+    "/releases/{release}/rules": {"rule": A_RULE, "version": "9.9"},
     "/runs/{run}/cancel": {"reason": "A test."},
     "/runs/{run}/pause": {"reason": "A test."},
     "/runs/{run}/resume": {},
