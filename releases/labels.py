@@ -74,7 +74,8 @@ def declare(release: Release) -> None:
     Recorded tools are none of the installed ones, whatever their names.
     """
     known = {} if _is_recorded(release) else installed()
-    names = [tool.name for tool in release.bundle.tools if tool.name in known and known[tool.name].labelled]
+    ours = [tool.name for tool in release.bundle.tools if not tool.server]  # an MCP server declares nothing
+    names = [name for name in ours if name in known and known[name].labelled]
     release.declared = {name: labelling.labels(known[name]) for name in names}
     seal(release)
 

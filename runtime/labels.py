@@ -98,6 +98,10 @@ ERRORS = {
     "server_error": "Server error",
     "bad_arguments": "Bad arguments",
     "tool_error": "Failed",
+    "mcp_away": "Server away",
+    "mcp_off": "Server off",
+    "mcp_changed": "Tool changed",
+    "mcp_protocol": "Not taken",
     "crashed": "Worker lost",
     folding.BROKEN_OFF: "Broken off",
 }
@@ -118,6 +122,8 @@ CAUSES = {
     "forced-review": "Every write needs a person",
     "effect_unknown": "Nobody can say whether a call happened",
     "breaker:tool": "A tool was out of order",
+    "mcp-changed": "An MCP server describes a tool differently",
+    "mcp-server-off": "An MCP server is off",
     "verification": "The answer could not be verified",
 }
 PRINCIPALS = {

@@ -17,13 +17,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from django.conf import settings
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from console.principals import Principal
 from releases.bundles import ArgumentClass, Effect, Retry, ToolManifest
+
+if TYPE_CHECKING:
+    from console.fetch import Answer
 
 ENTRY_POINT_GROUP = "steadyhand.tools"
 
@@ -111,6 +114,49 @@ Finding = Happened | DidNotHappen | Unknown
 
 # Asks the outside whether the call with this context's idempotency key and these arguments (in JSON form) happened.
 Verify = Callable[[ToolContext, Mapping[str, Any]], Finding | Awaitable[Finding]]
+
+
+class HttpLost(ConnectionError):
+    """A request that may have arrived was not answered. Let through, it counts as `unavailable`."""
+
+
+def fetch(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    timeout_s: float = 10.0,
+    largest_bytes: int = 1_000_000,
+    redirects: int = 0,
+) -> Answer:
+    """Ask another system over HTTP: the way out for a tool, whoever named the address. Blocks; `timeout_s` is for all.
+
+    The name is resolved and every address checked, the connection goes to a checked one, and so does each redirect:
+    nothing inside your network is reached unless STEADYHAND_ALLOW_PRIVATE_HOSTS names the host. Any status answers.
+
+    Raises:
+        ToolError: the address is refused; or a GET was not answered, which `retries` may make again. Nothing happened.
+        HttpLost: another request was not answered; it may have arrived.
+    """
+    from console import fetch as outgoing  # many workers start without a tool that needs it
+
+    try:
+        return outgoing.request(
+            method,
+            url,
+            headers=headers,
+            body=body,
+            timeout_s=timeout_s,
+            largest_bytes=largest_bytes,
+            redirects=redirects,
+        )
+    except outgoing.Refused as wrong:
+        raise ToolError(str(wrong), code="address_refused") from wrong
+    except outgoing.Failed as wrong:
+        if method in ("GET", "HEAD"):
+            raise ToolError(str(wrong), code="http_failed", kind="unavailable") from wrong
+        raise HttpLost(str(wrong)) from wrong
 
 
 class BadArguments(Exception):
