@@ -26,7 +26,7 @@ from runtime.circuits import Circuits
 from runtime.flights import Flight
 from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
-from runtime.policies import folding, recalling
+from runtime.policies import folding, recalling, ruling
 from runtime.policies.budgeting import Spent
 from runtime.policies.folding import Entry, Finish, State
 from runtime.policies.provenance import Knowledge, Labels
@@ -323,6 +323,8 @@ class Claimer:
             assert row is not None
             bundle = Bundle.model_validate(row[0])
             labels = {tool.name: recalling.labels(tool) for tool in bundle.tools}
+            if any(rule.condition for rule in bundle.rules):
+                await threads.run(ruling.prepare, bundle.rules)
             self._bundles[release_id] = bundle, labels
         return self._bundles[release_id]
 
