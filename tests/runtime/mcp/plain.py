@@ -96,6 +96,11 @@ def go_wrong(kind: str, key: Any) -> dict[str, Any] | None:
         say({"id": 999, "result": {"content": [text]}})
         say({"id": key, "result": {"unexpected": True}})
         return None
+    if kind == "announce":
+        say({"method": "notifications/tools/list_changed"})
+    if kind == "complains":
+        sys.stderr.write("x" * 1_000_000 + "the end")
+        sys.stderr.flush()
     if kind == "asks":
         say({"id": 1, "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 5}})
     if kind == "image":

@@ -71,6 +71,8 @@ async def trouble(kind: str, ctx: Context) -> CallToolResult:
         while True:
             os.write(1, b"y" * 65_536) if options.transport == "stdio" else await ctx.report_progress(1, 2)
             await asyncio.sleep(0)
+    if kind == "announce":
+        await ctx.notify_tools_changed()
     if kind == "image":
         text.append(ImageContent(type="image", data="aGVsbG8=", mime_type="image/png"))
     if kind == "environment":

@@ -137,6 +137,23 @@ def test_what_changes_between_two_calls_of_an_open_connection_is_noticed(library
     assert "mcp-changed" in rules(run)
 
 
+def test_it_is_compared_right_before_the_call_goes_out(library, monkeypatch):
+    """Also a call that a crash left open, which is not judged again."""
+    from runtime.mcp import executing
+
+    release = a_release(library, calling("library__lend", book="Emma"), "Sorry.", use=("lend",))
+
+    async def nothing(call):
+        library.mood("rug-pull")
+
+    monkeypatch.setattr(executing.McpCall, "why_not", nothing)
+
+    run = work(start(release))
+
+    step = run.steps.get(kind="tool")
+    assert (library.done, step.status, step.error) == ([], "failed", "mcp_changed")
+
+
 def test_a_reviewed_change_needs_a_release_that_pins_it(library):
     lend = calling("library__lend", book="Emma")
     before = a_release(library, lend, "Lent.", use=("lend",))
