@@ -84,12 +84,11 @@ def watched(turn: Turn) -> Callable[[str], str] | None:
     around = subject(turn, "")
 
     def shown(text: str) -> str:
-        text = text[:-HELD_BACK]
         for rail in redacting:
             checked = guardrails.run(rail, replace(around, text=text))
             if not checked.passed:
                 text = str(checked.value) if checked.is_decided else ""
-        return text
+        return text[:-HELD_BACK]
 
     return shown
 

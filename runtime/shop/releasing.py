@@ -84,7 +84,7 @@ def _bundle(
         "tools": [known[name].manifest.model_dump(mode="json") for name in names],
         "budgets": {"max_tool_calls": 15, "max_tokens": 100_000, "max_cost_usd": "0.10", "max_seconds": 120},
         "rules": _rules(limit_usd),
-        "guardrails": GUARDRAILS,
+        "guardrails": [*GUARDRAILS, *([OF_TICKETS] if "read_ticket" in names else [])],
         "retrieval": {"index": "policies", "version": policies},
         "approval_minutes": 30,
     }
@@ -124,6 +124,14 @@ def _rules(limit_usd: int) -> list[dict[str, Any]]:
 
 
 GUARDRAILS: list[dict[str, Any]] = [
+    # Nobody in the shop needs them: refunds go back to what paid, so what is pasted here is never stored.
+    {
+        "id": "no-account-numbers",
+        "on": "input",
+        "check": "personal_data",
+        "settings": {"kinds": ["card", "iban", "ssn"]},
+        "then": "redact",
+    },
     {"id": "input-length", "on": "input", "check": "length", "settings": {"max_characters": 4000}, "then": "refuse"},
     # Some writing systems and emoji need a few of them.
     {"id": "hidden-text", "on": "input", "check": "hidden_characters", "settings": {"allowed": 3}, "then": "flag"},
@@ -134,6 +142,17 @@ GUARDRAILS: list[dict[str, Any]] = [
         "settings": {"phrases": ["ignore all previous instructions", "reveal your system prompt", "developer mode"]},
         "then": "refuse",
     },
+    # What the customer wrote himself may be told him again; nobody else's address or number.
+    {
+        "id": "data-of-others",
+        "on": "output",
+        "check": "personal_data",
+        "settings": {"users_own": True},
+        "then": "redact",
+    },
     {"id": "no-secrets", "on": "output", "check": "secrets", "then": "refuse"},
+    # Not every answer quotes a policy; one that does must have read it.
+    {"id": "real-sources", "on": "output", "check": "citations", "settings": {"required": "never"}, "then": "escalate"},
     {"id": "grounded-figures", "on": "output", "check": "grounded_figures", "then": "escalate"},
 ]
+OF_TICKETS = {"id": "strange-tickets", "on": "results", "check": "injection", "then": "flag", "tools": ["read_ticket"]}
