@@ -12,11 +12,12 @@ from pydantic import Field
 from console import envelope
 from console.access import Request
 from console.bearer import Token
-from releases import switches
+from releases import label_api, switches
 from releases.models import Agent, KillSwitch, Release
 from releases.states import Scope, SwitchEffect
 
 router = Router()
+router.add_router("", label_api.router)
 AGENTS, SWITCHES = ["Agents and releases"], ["Kill switches"]
 
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from console import ids
 from console.models import User
 from releases.bundles import Bundle
+from releases.policies import ruleoftwo
 from releases.states import LabelVerdict, Scope, SwitchEffect
 
 
@@ -72,6 +73,14 @@ class Release(models.Model):
     @cached_property
     def bundle(self) -> Bundle:
         return Bundle.model_validate(self.content)
+
+    @cached_property
+    def exposure(self) -> ruleoftwo.Exposure:
+        return ruleoftwo.judge(self.bundle)
+
+    @property
+    def rule_of_two(self) -> ruleoftwo.Badge:
+        return ruleoftwo.badge(self.exposure)
 
     @property
     def public_id(self) -> str:

@@ -13,7 +13,7 @@ from console.actors import Actor
 from console.models import User
 from releases import bundles, labels
 from releases.models import Activation, Agent, Release
-from releases.policies import guarding, labelling, rulecheck, ruleoftwo
+from releases.policies import guarding, labelling, rulecheck
 
 
 @transaction.atomic
@@ -123,7 +123,7 @@ def _unfit(release: Release) -> str:
     """Why nobody may make the release active, whoever asks; empty when it is fit."""
     if why := labels.why_not(release, has_answered=has_answered(release)):
         return why
-    if ruleoftwo.judge(release.bundle).is_open:
+    if release.exposure.is_open:
         return (
             f"Release {release.version} reads what outsiders write, sees private data and acts, and its provenance is "
             "`log`: nobody would be asked. Set `provenance` to `enforce`, or `force_human_review`, in a new release."

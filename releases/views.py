@@ -16,7 +16,7 @@ from console import ids, paging, problems
 from console.access import Request, requires
 from releases import controls, diffs, forms, label_views, releases
 from releases.models import Activation, Agent, Release
-from releases.policies import ruleoftwo, sentences
+from releases.policies import sentences
 
 HISTORY = 50
 MOST_OPTIONS = 200
@@ -79,8 +79,6 @@ def release_detail(request: Request, release_id: UUID) -> HttpResponse:
         "was_active": release.activations.exists(),
         "why_not": releases.why_not(release, by=request.actor),
         "labels": label_views.card(release, request.actor),
-        "exposure": ruleoftwo.judge(bundle),
-        "rule_of_two": ruleoftwo.badge(ruleoftwo.judge(bundle)),
         "models": [("Model", sentences.model(bundle.model))]
         + ([("Fallback", sentences.model(bundle.fallback_model))] if bundle.fallback_model else []),
         "budgets": sentences.budgets(bundle.budgets),

@@ -10,9 +10,10 @@ from pydantic import AwareDatetime, Field
 from console import envelope, ids
 from console.access import Request
 from console.bearer import Token
-from telemetry import feedback
+from telemetry import feedback, tool_api
 
 router = Router(tags=["Feedback"])
+router.add_router("", tool_api.router)
 
 
 class FeedbackIn(envelope.Body):

@@ -20,6 +20,7 @@ from releases.bundles import ToolManifest, canonical
 from releases.models import Activation, LabelReview, Release
 from releases.states import LabelVerdict
 from tests.builders import a_bundle, a_release, a_tool, a_user, an_actor, an_agent
+from tests.programs import Program
 
 pytestmark = pytest.mark.django_db
 
@@ -479,3 +480,43 @@ def test_the_digest_of_a_release_is_that_of_what_is_stored(agent, ines):
     release = fresh(a_change(agent, ines))
 
     assert bundles.hashlib.sha256(canonical(release.content).encode()).hexdigest() == release.digest
+
+
+# Programs
+
+
+def test_a_program_reads_and_reviews_label_changes(agent, ines):
+    release = a_change(agent, ines)
+    program = Program(role=Role.MANAGER)
+    address = f"/releases/{release.public_id}/labels"
+
+    told = program.get(address).json()
+    assert (told["is_accepted"], told["review"], told["digest"]) == (False, None, digest(release))
+    assert [(one["tool"], one["source"], one["direction"]) for one in told["changes"]] == [
+        ("pay", "release 1.0", "looser")
+    ]
+    assert told["changes"][0]["differences"] == [
+        {"field": "effect", "direction": "looser", "before": "write", "after": "read"}
+    ]
+    body = {"verdict": "accept", "digest": told["digest"], "reason": "Checked."}
+    assert program.post(f"{address}/review", {**body, "digest": "0"}).status_code == 409
+    assert program.post(f"{address}/review", {**body, "reason": ""}).status_code == 422
+
+    done = program.post(f"{address}/review", body)
+
+    assert (done.status_code, done.json()["verdict"]) == (200, "accept")
+    assert program.get(address).json()["is_accepted"]
+    assert program.get(address).json()["why_not"] == ""
+    activate(release, ines)
+
+
+def test_a_program_of_the_author_or_of_another_agent_reviews_nothing(agent):
+    author = a_user(Role.OPERATOR)
+    release = a_change(agent, author.actor())
+    address = f"/releases/{release.public_id}/labels/review"
+    body = {"verdict": "accept", "digest": digest(release), "reason": "Checked."}
+
+    assert Program(owner=author).post(address, body).status_code == 403
+    assert Program("releases.read").post(address, body).status_code == 403
+    assert Program("labels.review", agent="another-agent").post(address, body).status_code == 404
+    assert not LabelReview.objects.exists()

@@ -18,6 +18,7 @@ from runtime.states import StepKind, StepStatus, StepVerdict
 from telemetry import rollups
 from telemetry.models import Dimension, MetricPoint
 from tests.builders import a_breaker, a_release, a_run, a_step, a_switch, a_tool, a_user, an_agent
+from tests.programs import Program
 
 pytestmark = pytest.mark.django_db
 
@@ -207,3 +208,23 @@ def test_older_releases_that_were_not_looked_into_are_told(release, monkeypatch)
 
     assert ">pay</a>" in shown  # of the active release, however old
     assert "2 older ones were not" in shown
+
+
+def test_a_program_lists_the_tools(release):
+    an_hour_of_calls(release)
+    a_switch(target="pay")
+    program = Program(role=Role.AUDITOR)
+
+    told = program.get("/tools", {"limit": 1}).json()
+
+    (pay,) = told["items"]
+    assert (pay["name"], pay["labels"]["effect"], pay["is_installed"]) == ("pay", "write", True)
+    assert (pay["use"]["calls"], pay["use"]["refused"], pay["use"]["p50_ms"]) == (2, 1, None)
+    assert [(one["agent"], one["version"], one["is_active"]) for one in pay["offers"]] == [("shop", "1.0", True)]
+    assert pay["switches"] == ["pay is off"]
+    rest = program.get("/tools", {"cursor": told["next_cursor"]}).json()
+    assert ([one["name"] for one in rest["items"]], rest["next_cursor"]) == (["spare"], None)
+    assert [one["name"] for one in program.get("/tools", {"active": "true"}).json()["items"]] == ["pay"]
+    assert [one["name"] for one in program.get("/tools", {"q": "PAYS", "effect": "write"}).json()["items"]] == ["pay"]
+    assert program.get("/tools", {"colour": "red"}).status_code == 422
+    assert Program("releases.read", agent="mail").get("/tools").json()["items"] == []
