@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
+import pytest
 from django.db import connection
 
 from console.actors import EVERY_SCOPE, Actor, system
@@ -17,10 +18,12 @@ from releases import bundles
 from releases.models import Release
 from runtime import runs, toolbox, tools, worker, workers
 from runtime.engine import Engine
+from runtime.journal import LeaseLost
 from runtime.messages import Call, ModelReply, Reply, ToolResult
 from runtime.models import Run
 from runtime.providers import scripted
 from runtime.providers.base import ModelRequest
+from runtime.states import RunStatus
 from tests import builders
 
 STARTER = Actor(
@@ -158,6 +161,26 @@ def work_all(started: Sequence[Run], *, slot: str = "test") -> None:
             await pool.close()
 
     asyncio.run(go())
+
+
+def vanishing(monkeypatch: pytest.MonkeyPatch, when: Callable[[Any], bool]) -> None:
+    """Let the worker vanish without a trace, once something is so of its turn: what it holds is lost."""
+    perform, done = Engine._perform, list[bool]()
+
+    async def watched(self: Any, turn: Any) -> bool:
+        if not done and when(turn):
+            done.append(True)
+            turn.held.clear()
+            raise LeaseLost
+        return await perform(self, turn)
+
+    monkeypatch.setattr(Engine, "_perform", watched)
+
+
+def taken_over(run: Run) -> Run:
+    """What the reconciler and another worker do with a run whose worker vanished."""
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, worker_id=None)
+    return work(Run.objects.get(pk=run.pk), slot="second")
 
 
 def in_background(function: Callable[[], Any]) -> threading.Thread:

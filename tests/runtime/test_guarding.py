@@ -15,11 +15,13 @@ from approvals.models import ApprovalRequest
 from approvals.states import Verdict
 from console import problems
 from console.actors import system
+from releases import releases
 from releases.bundles import Bundle
-from runtime import texts, tools
+from runtime import forks, texts, tools
 from runtime.messages import Call, Reply, ToolResult
 from runtime.models import Run
 from runtime.policies import folding
+from runtime.policies.folding import Stage
 from runtime.providers.base import ModelRequest
 from runtime.states import RunStatus
 from tests import builders
@@ -141,9 +143,6 @@ def test_what_is_taken_out_of_a_message_is_never_stored():
 
 def test_a_fork_under_another_release_redacts_what_the_model_reads():
     """The other release may look for what the first one did not."""
-    from releases import releases
-    from runtime import forks
-
     heard: list[str] = []
 
     def script(request: ModelRequest) -> Reply:
@@ -347,6 +346,21 @@ def test_a_person_keeps_a_result_from_the_model():
     assert heard[1:] == ["A person decided that this result is not read. Reason: An attack."]
 
 
+def test_a_crash_before_the_question_is_put_asks_it_once_and_calls_nothing_again(monkeypatch: pytest.MonkeyPatch):
+    """The result is durable with what is to be asked about it."""
+    rails = [a_rail("results", "banned_phrases", "ask", settings={"phrases": ["fragile"]})]
+    harness.vanishing(monkeypatch, lambda turn: turn.state.stage == Stage.WITHHELD)
+    run, heard = a_run(calling("spy_note", text="fragile"), "Done.", rails=rails)
+    assert (run.status, ApprovalRequest.objects.count()) == (RunStatus.RUNNING, 0)
+
+    run = harness.taken_over(run)
+
+    assert (run.status, ApprovalRequest.objects.count(), len(effects)) == (RunStatus.WAITING, 1, 1)
+    requests.decide(ApprovalRequest.objects.get().pk, Verdict.APPROVE, by=OPERATOR, reason="")
+    assert work(run).status == RunStatus.SUCCEEDED
+    assert "fragile" in heard[1]
+
+
 # Arguments
 
 
@@ -391,6 +405,17 @@ def test_a_secret_that_the_model_proposes_is_found_though_it_is_masked_when_it_i
     )
     assert effects == []
     assert KEY not in stored()
+
+
+def test_a_fork_remembers_what_was_found_in_a_call_before_it_was_masked():
+    run, _ = a_run(calling("spy_note", text=f"key {KEY}"), "Sorry.", rails=[a_rail("arguments", "secrets", "refuse")])
+    refusal = run.steps.get(rule="guardrail:arguments-secrets")
+
+    fork, _ = forks.fork(run.pk, by=harness.STARTER, reason="again", step_id=refusal.pk)
+    fork = work(fork)
+
+    assert fork.steps.filter(rule="guardrail:arguments-secrets", fence__gt=0).count() == 1
+    assert effects == []
 
 
 def test_a_call_that_a_guardrail_asks_about_shows_it_on_its_card_and_is_asked_about_once():

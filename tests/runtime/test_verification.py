@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
 
-from runtime import engine as engines
 from runtime import verifiers
-from runtime.journal import LeaseLost
 from runtime.messages import Notice, Reply
 from runtime.models import Run
 from runtime.providers.base import ModelRequest
@@ -143,33 +141,12 @@ def test_a_second_model_judges_by_the_criteria_and_what_the_run_was_told():
 # A crash between the verdict and the second answer
 
 
-def crashing(monkeypatch: pytest.MonkeyPatch, at: Callable[[Any], bool]) -> None:
-    """Let the first worker vanish, without a trace, once something is so of its turn."""
-    perform = engines.Engine._perform
-    done: list[bool] = []
-
-    async def watched(self: Any, turn: Any) -> bool:
-        if not done and at(turn):
-            done.append(True)
-            turn.held.clear()
-            raise LeaseLost
-        return await perform(self, turn)
-
-    monkeypatch.setattr(engines.Engine, "_perform", watched)
-
-
-def release_again(run: Run) -> Run:
-    """What the reconciler does with a run whose worker died."""
-    Run.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, worker_id=None)
-    return work(Run.objects.get(pk=run.pk), slot="second")
-
-
 def test_a_crash_before_the_verdict_is_durable_asks_everything_again(monkeypatch: pytest.MonkeyPatch):
-    crashing(monkeypatch, lambda turn: turn.state.answers_again == 1)
+    harness.vanishing(monkeypatch, lambda turn: turn.state.answers_again == 1)
     run = a_run("I promise.", "I cannot say.")
     assert run.status == RunStatus.RUNNING
 
-    run = release_again(run)
+    run = harness.taken_over(run)
 
     assert (run.status, run.answer) == (RunStatus.SUCCEEDED, "I cannot say.")
     assert [verdict for verdict, _ in verdicts(run)] == ["flagged", "passed"]
@@ -183,12 +160,12 @@ def test_a_crash_after_the_verdict_is_durable_does_not_send_the_answer_back_twic
         asked.append(sum(isinstance(message, Notice) for message in request.messages))
         return saying("I promise.", "I promise more.", "I promise most.")(request)
 
-    crashing(monkeypatch, lambda turn: turn.state.answers_again == 1 and turn.state.answer is not None)
+    harness.vanishing(monkeypatch, lambda turn: turn.state.answers_again == 1 and turn.state.answer is not None)
     run = work(start(a_scripted_release(script, verification=BY_CODE)))
     assert run.status == RunStatus.RUNNING
     assert verdicts(run) == [("flagged", "It promises something.")]
 
-    run = release_again(run)
+    run = harness.taken_over(run)
 
     assert (run.status, run.cause) == (RunStatus.ESCALATED, "verification")
     assert [verdict for verdict, _ in verdicts(run)] == ["flagged", "refused"]
