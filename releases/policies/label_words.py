@@ -34,6 +34,7 @@ NAMES = {
     "server": "MCP server",
     "schema_digest": "Reviewed as",
 }
+OF_SERVERS = ("server", "schema_digest")
 EFFECTS = {
     "read": ("Reads", "It changes nothing and is never asked about for what it does."),
     "write": ("Changes own data", "Once a run has read untrusted text, each sensitive value needs a source."),
@@ -91,8 +92,13 @@ class ChangedLabel:
 
 
 def described(manifest: ToolManifest) -> list[Label]:
-    """Every label with its meaning, but the classes of arguments, which are a table of their own."""
-    fields = [name for name in (*NAMES, *_others()) if name != "arguments"]
+    """Every label with its meaning, but the classes of arguments, which are a table of their own.
+
+    What only tools of servers have is left out of others.
+    """
+    fields = [
+        name for name in (*NAMES, *_others()) if name != "arguments" and (manifest.server or name not in OF_SERVERS)
+    ]
     return [Label(name, called(name), said(name, getattr(manifest, name)), meaning(name, manifest)) for name in fields]
 
 

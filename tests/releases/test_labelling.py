@@ -143,7 +143,8 @@ def test_no_way_there_and_back_escapes_a_second_person(one, other):
 
 def test_every_label_has_a_direction_or_is_unclear_and_is_told_in_words():
     labels = set(ToolManifest.model_fields) - labelling.WORDS
-    told = {one.field for one in label_words.described(ToolManifest(name="x"))} | {"arguments"}
+    plain = {one.field for one in label_words.described(ToolManifest(name="x"))}
+    told = {"arguments", *plain, *label_words.OF_SERVERS}
 
     assert labels == told
     assert set(labelling._DIRECTIONS) <= labels
