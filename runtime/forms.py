@@ -21,7 +21,12 @@ NAMES_OF_VERB = {"input": "text", "user_id": "principal_id"}
 class StartForm(forms.Form):
     """Budgets are optional and can only be lower than the release's."""
 
-    principal_id = forms.CharField(max_length=120, label="Customer id", help_text="For whom the agent works.")
+    principal_id = forms.CharField(
+        max_length=120, required=False, label="Customer id", help_text="For whom the agent works."
+    )
+    for_self = forms.BooleanField(
+        required=False, label="For me, not for a customer: with my own rights, as long as I have them"
+    )
     principal_label = forms.CharField(max_length=200, required=False, label="Name")
     text = forms.CharField(
         max_length=runs.LONGEST_INPUT,
@@ -67,6 +72,12 @@ class StartForm(forms.Form):
                 most = getattr(limits, name)
                 self.fields[name].help_text = "No limit so far." if most is None else f"At most {limit(name, limits)}."
                 self.fields[name].widget.attrs["placeholder"] = "" if most is None else str(most)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not data.get("principal_id") and not data.get("for_self") and "principal_id" not in self.errors:
+            self.add_error("principal_id", "This field is required, unless it works for you.")
+        return data
 
     @property
     def delay(self) -> timedelta | None:

@@ -11,11 +11,12 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from console import ids, problems
 from console.access import Request, requires
+from console.principals import Principal
 from releases import switches
 from releases.models import Agent
 from releases.policies import switching
 from releases.policies.switching import Engaged
-from runtime import forms, labels, readings, runs, samples, traces
+from runtime import acting, forms, labels, readings, runs, samples, traces
 from runtime.models import Run, Thread
 from runtime.samples import Samples
 from runtime.states import OnBusy
@@ -54,13 +55,14 @@ def people(request: Request) -> HttpResponse:
 
 def _create(request: Request, start: _Start, form: forms.StartForm) -> Run:
     assert start.agent is not None
-    person = start.thread or form.cleaned_data
+    principal = _principal(request, start, form)
     run, _ = runs.create(
         agent=start.agent.slug,
         text=form.cleaned_data["text"],
         by=request.actor,
-        principal_id=person.principal_id if isinstance(person, Thread) else person["principal_id"],
-        principal_label=person.principal_label if isinstance(person, Thread) else person["principal_label"],
+        principal_id=principal.id,
+        principal_label=principal.label,
+        attributes=principal.attributes,
         is_kept=start.thread is not None,
         thread_id=start.thread.pk if start.thread else None,
         idempotency_key=request.POST.get("form_id", "")[:60],
@@ -69,6 +71,14 @@ def _create(request: Request, start: _Start, form: forms.StartForm) -> Run:
         delay=form.delay,
     )
     return run
+
+
+def _principal(request: Request, start: _Start, form: forms.StartForm) -> Principal:
+    if start.thread:
+        return start.thread.principal
+    if form.cleaned_data["for_self"]:
+        return acting.own(request.actor)
+    return Principal(form.cleaned_data["principal_id"], form.cleaned_data["principal_label"])
 
 
 @dataclass(frozen=True)

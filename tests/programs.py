@@ -11,6 +11,7 @@ from django.test import Client
 from console import roles, tokens
 from console.actors import EVERY_SCOPE
 from console.models import ApiToken, User
+from console.principals import EVERY_END_USER, Grant
 from console.roles import Role
 from tests.builders import a_user
 
@@ -27,6 +28,7 @@ class Program:
         agent: str = "",
         owner: User | None = None,
         tool_scopes: tuple[str, ...] = (EVERY_SCOPE,),
+        acts_for: Grant = EVERY_END_USER,
     ) -> None:
         self.owner = owner or a_user(role, agent=agent)
         self.token, self.secret = tokens.create(
@@ -35,6 +37,7 @@ class Program:
             scopes=scopes or sorted(roles.permissions_of(str(role))),
             expires_in=timedelta(days=1),
             tool_scopes=tool_scopes,
+            acts_for=acts_for,
         )
         self.client = Client(raise_request_exception=False)
         self.headers = {"Authorization": f"Bearer {self.secret}"}
