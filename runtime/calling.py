@@ -99,7 +99,7 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
     prints = Prints.of(call.name, prepared.arguments)
     is_edited = approval is not None and approval.verdict == StepVerdict.EDITED
     is_first = command.again is None and (approval is None or is_edited)
-    about = guarding.about_call(turn, call, prepared.arguments, is_first=is_first)
+    about = await guarding.consider(turn, call, prepared.arguments, is_first=is_first, is_edited=is_edited)
     facts = replace(_facts(turn, command, prepared, prints, await engine.switches()), content=about.found)
     if facts.principal.kind == PrincipalKind.STAFF:
         facts = await threads.run(acting.as_staff, facts)

@@ -14,11 +14,12 @@ from runtime import circuits, drafts, flights, providers, spending
 from runtime.circuits import Open, Outcome, Ticket
 from runtime.flights import Interrupted
 from runtime.journal import NewStep, Write
-from runtime.messages import Reply, UserText
-from runtime.policies import budgeting, guardrails, marking, retrying, settling
+from runtime.messages import Reply, Usage, UserText
+from runtime.policies import budgeting, folding, guardrails, marking, retrying, settling
 from runtime.policies.budgeting import Exhausted
 from runtime.policies.folding import Finish
 from runtime.policies.guardrails import MOST_READ, Checked
+from runtime.providers import prices
 from runtime.providers.base import ModelRequest, ProviderError
 from runtime.spending import Held
 from runtime.states import BreakerKind, RunStatus, StepKind, StepStatus
@@ -103,8 +104,11 @@ async def _ask(
         with flights.under_way(turn, on_pause=True):
             reply = await _reply(turn, request, timeout_s)
         reply, _ = spending.charged(spec, reply, held)
-    except Interrupted:  # it is asked again by whoever goes on with the run
-        await spending.settle(engine, held, None)
+    except Interrupted as stopped:  # it is asked again by whoever goes on with the run
+        step = _broken_off(spec, held) if stopped.is_made else None
+        await spending.settle(engine, held, step)
+        if step is not None:
+            turn.hold(Write(steps=[step]))
         return False
     except ProviderError as failure:
         spending.charge_failure(spec, failure, held)
@@ -158,6 +162,21 @@ def _request(turn: Turn, spec: ModelSpec, question: Question) -> ModelRequest:
         run_id=turn.run_id,
         thread_id=turn.row["thread_id"],
         turn=turn.turns_before,
+    )
+
+
+def _broken_off(spec: ModelSpec, held: Held) -> NewStep:
+    """A judgement that somebody let go of has been read by the vendor: its input is charged, as we estimate it."""
+    usage, moment = Usage(input_tokens=held.usage.input_tokens, is_estimated=True), datetime.now(UTC)
+    return NewStep(
+        StepKind.GUARDRAIL,
+        "Judgement",
+        StepStatus.FAILED,
+        moment,
+        moment,
+        error=folding.BROKEN_OFF,
+        summary="Broken off: the run was stopped or paused. Its input is charged by estimate.",
+        **_charges(held, Reply("", usage=usage, cost=prices.cost(spec, usage, ""))),
     )
 
 

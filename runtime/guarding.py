@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from releases.bundles import Bundle, Guardrail, ToolManifest
@@ -40,21 +41,39 @@ class AboutCall:
     left: tuple[Guardrail, ...] = ()  # those that a model has to decide first
 
 
-def about_call(turn: Turn, call: Call, arguments: Mapping[str, Any] | None, *, is_first: bool) -> AboutCall:
+async def consider(
+    turn: Turn, call: Call, arguments: Mapping[str, Any] | None, *, is_first: bool, is_edited: bool
+) -> AboutCall:
+    """As `about_call`; over long arguments beside the loop."""
+    if arguments is None or "arguments" not in turn.bundle.rails:
+        return AboutCall()
+    if len(verdicts.written(dict(arguments))) <= texts.LONG:
+        return about_call(turn, call, arguments, is_first=is_first, is_edited=is_edited)
+    about: AboutCall = await threads.run(
+        partial(about_call, turn, call, arguments, is_first=is_first, is_edited=is_edited)
+    )
+    return about
+
+
+def about_call(turn: Turn, call: Call, arguments: Mapping[str, Any], *, is_first: bool, is_edited: bool) -> AboutCall:
     """Ask the guardrails about the arguments. `is_first`: nobody has judged this call with them before.
+
+    `is_edited`: they are those of a person, not what the model proposed.
 
     Verdicts that the journal has are not given again: those that saw the arguments before they were kept, and those
     that a model gave.
     """
     rails = [rail for rail in turn.bundle.rails.get("arguments", ()) if guardrails.covers(rail, call.name)]
-    if not rails or arguments is None:
+    if not rails:
         return AboutCall()
-    known = {entry.rule: entry for entry in turn.state.about_calls.get(call.id, ()) if entry.rule}
+    said = turn.state.about_calls.get(call.id, ())
+    known = {(entry.rule, str(entry.output.get("rule_version"))): entry for entry in said}
     found, notes, passed, left = [], [], [], []
     started = datetime.now(UTC)
-    about = replace(texts.subject(turn, verdicts.written(dict(arguments))), value=dict(arguments))
+    about = texts.subject(turn, verdicts.written(dict(arguments)), rails, dict(arguments))
     for rail in rails:
-        entry = known.get(rail.id)
+        is_in_journal = guardrails.is_asked(rail) or (guardrails.is_early(rail) and not is_edited)
+        entry = known.get((rail.id, rail.version)) if is_in_journal else None
         if entry is not None:
             found += _known(rail, entry)
         elif guardrails.is_asked(rail):
@@ -75,7 +94,7 @@ async def grade_call(engine: Shell, turn: Turn, call: Call, rail: Guardrail, arg
     """Let a model judge the arguments, and write down what it says; the gate reads it then."""
     started, text = datetime.now(UTC), verdicts.written(dict(arguments))
     what = f"call of {call.name} with these arguments"
-    grade = await grading.ask(engine, turn, Question.of(rail, text, what, asked=texts.subject(turn, text).asked))
+    grade = await grading.ask(engine, turn, Question.of(rail, text, what, asked=texts.asked(turn)))
     if not isinstance(grade, Grade):
         return grade
     step = verdicts.step(
@@ -147,7 +166,7 @@ def result(turn: Turn, manifest: ToolManifest, entry: Entry, finished: Finished)
             continue
         value = output.get(key, "")
         text = verdicts.written(value)
-        checked = guardrails.run(rail, texts.subject(turn, text, None if isinstance(value, str) else value))
+        checked = guardrails.run(rail, texts.subject(turn, text, [rail], None if isinstance(value, str) else value))
         if checked.passed:
             passed.append(rail)
             continue
@@ -181,7 +200,7 @@ async def check_result(engine: Shell, turn: Turn, command: CheckResult) -> bool:
         return False
     text = folding.told(entry.output)
     what = f"result that the tool {call.name} returned"
-    grade = await grading.ask(engine, turn, Question.of(rail, text, what, asked=texts.subject(turn, text).asked))
+    grade = await grading.ask(engine, turn, Question.of(rail, text, what, asked=texts.asked(turn)))
     if not isinstance(grade, Grade):
         return grade
     checked = grade.checked(rail)

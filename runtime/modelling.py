@@ -53,7 +53,7 @@ async def call(
         outcome.say(retrying.classify(failure.code, may_pass=failure.retry), str(failure))
         return Write(steps=[_failed(turn, spec, command, started, failure, held)]), failure
     outcome.say()
-    reply, found = texts.first_look(turn, reply)
+    reply, found = await texts.look_first(turn, reply)
     return Write(steps=[_answered(turn, spec, command, started, reply, held, note), *found], model_calls=1), None
 
 

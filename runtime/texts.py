@@ -6,7 +6,7 @@ What redacts, and what looks for what is masked when it is stored, sees a reply 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -46,13 +46,21 @@ async def take_input(engine: Shell, turn: Turn) -> None:
 
 async def check_input(engine: Shell, turn: Turn) -> bool:
     """Pass the user's message through the input guardrails; each is a step, written with what follows."""
-    told = [message.text for message in turn.state.messages[turn.history :] if isinstance(message, UserText)]
-    return await _check(engine, turn, "input", told[-1] if told else str(turn.row["input_text"]))
+    return await _check(engine, turn, "input", asked(turn))
 
 
 async def check_output(engine: Shell, turn: Turn, text: str) -> bool:
     """Pass the answer through the output guardrails. True when the turn is over."""
     return await _check(engine, turn, "output", text)
+
+
+async def look_first(turn: Turn, reply: Reply) -> tuple[Reply, list[NewStep]]:
+    """As `first_look`; at a long reply beside the loop."""
+    size = len(reply.text) + sum(len(str(call.arguments)) for call in reply.calls)
+    if size <= LONG:
+        return first_look(turn, reply)
+    seen: tuple[Reply, list[NewStep]] = await threads.run(first_look, turn, reply)
+    return seen
 
 
 def first_look(turn: Turn, reply: Reply) -> tuple[Reply, list[NewStep]]:
@@ -93,11 +101,22 @@ def watched(turn: Turn) -> Callable[[str], str] | None:
     return shown
 
 
-def subject(turn: Turn, text: str, value: Any = None) -> Subject:
-    """A text and what the run knows around it."""
+def subject(turn: Turn, text: str, rails: Iterable[Guardrail] = (), value: Any = None) -> Subject:
+    """A text and what these guardrails want to know around it."""
+    checks = {rail.check for rail in rails}
+    return Subject(
+        text,
+        value,
+        told=sources(turn) if "grounded_figures" in checks else (),
+        asked=asked(turn),
+        passages=passages(turn) if "citations" in checks else {},
+    )
+
+
+def asked(turn: Turn) -> str:
+    """The user's words in this run."""
     said = turn.state.messages[turn.history :]
-    asked = next((message.text for message in reversed(said) if isinstance(message, UserText)), "")
-    return Subject(text, value, told=sources(turn), asked=asked, passages=passages(turn))
+    return next((message.text for message in reversed(said) if isinstance(message, UserText)), "")
 
 
 def sources(turn: Turn) -> list[str]:
@@ -136,7 +155,7 @@ async def _check(engine: Shell, turn: Turn, on: Any, text: str) -> bool:
     if not plain:
         return await _grade(engine, turn, on, text, left)
     steps: list[NewStep] = []
-    about = subject(turn, text)
+    about = subject(turn, text, plain)
     for rail in plain:
         started = datetime.now(UTC)
         checked = await run(rail, about)
@@ -156,7 +175,7 @@ async def _check(engine: Shell, turn: Turn, on: Any, text: str) -> bool:
 async def _grade(engine: Shell, turn: Turn, on: str, text: str, left: Sequence[Guardrail]) -> bool:
     rail, started = left[0], datetime.now(UTC)
     what = "message of the user" if on == "input" else "answer to the user"
-    grade = await grading.ask(engine, turn, Question.of(rail, text, what, asked=subject(turn, text).asked))
+    grade = await grading.ask(engine, turn, Question.of(rail, text, what, asked=asked(turn)))
     if not isinstance(grade, Grade):
         return grade
     checked = grade.checked(rail)
@@ -173,7 +192,7 @@ def _first_look_at_text(
     is_answer = not reply.calls
     text, steps = reply.text, []
     for rail in rails if text else ():
-        checked = guardrails.run(rail, replace(subject(turn, text), text=text))
+        checked = guardrails.run(rail, subject(turn, text, [rail]))
         if rail.then == "redact" and not checked.passed:
             text = str(checked.value) if checked.is_decided and checked.value else NOTHING_LEFT
         if is_answer or (rail.then == "redact" and not checked.passed):
@@ -193,7 +212,7 @@ def _first_look_at_call(
             continue
         text = verdicts.written(call.arguments)
         given = None if isinstance(call.arguments, str) else call.arguments
-        checked = guardrails.run(rail, replace(subject(turn, text), value=given))
+        checked = guardrails.run(rail, subject(turn, text, [rail], given))
         if checked.passed:
             continue
         if rail.then == "redact":

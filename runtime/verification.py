@@ -29,7 +29,7 @@ async def verify(engine: Shell, turn: Turn, command: Verify) -> bool:
     if spec.kind == "model":
         question = Question(
             spec.criteria, command.text, "answer to the user", spec.model, spec.timeout_s,
-            asked=texts.subject(turn, command.text).asked, told=texts.sources(turn)[1:-1],
+            asked=texts.asked(turn), told=[made.content for made in _answer(turn, command.text).calls],
         )  # fmt: skip
         grade = await grading.ask(engine, turn, question)
         if not isinstance(grade, Grade):
@@ -72,7 +72,7 @@ def _answer(turn: Turn, text: str) -> Answer:
     proposed = {call.id: call.arguments for one in said if isinstance(one, ModelReply) for call in one.calls}
     return Answer(
         text=text,
-        asked=texts.subject(turn, text).asked,
+        asked=texts.asked(turn),
         calls=[
             Made(one.name, proposed.get(one.call_id, {}), one.content, one.is_error)
             for one in said

@@ -18,6 +18,7 @@ from console.actors import system
 from releases import releases
 from releases.bundles import Bundle
 from runtime import forks, texts, tools
+from runtime.flights import Interrupted
 from runtime.messages import Call, Reply, ToolResult
 from runtime.models import Run
 from runtime.policies import folding
@@ -592,6 +593,23 @@ def test_a_judgement_without_a_budget_ends_the_run():
     )
 
     assert (run.status, run.cause) == (RunStatus.FAILED, "budget:max_model_calls")
+
+
+def test_a_judgement_that_is_broken_off_is_charged_and_made_again():
+    asked: list[str] = []
+
+    def says(told: str) -> str:
+        asked.append(told)
+        if len(asked) == 1:
+            raise Interrupted(is_made=True)
+        return verdict(True)
+
+    rail = a_rail("output", "model_graded", "refuse", **GRADED)
+    run = work(start(a_scripted_release(grading(says, "Hi."), guardrails=[rail])))
+
+    assert (run.status, len(asked), run.model_calls) == (RunStatus.SUCCEEDED, 2, 2)
+    step = run.steps.get(name="Judgement")
+    assert (step.error, step.input_tokens > 0, step.output_tokens) == ("broken_off", True, 0)
 
 
 def test_results_and_arguments_wait_for_their_judgement():
