@@ -19,7 +19,7 @@ MOST_CONDITIONS = 3
 WHOLE = re.compile(r"-?\d{1,15}")
 WITHOUT_VALUE = ("present", "absent")
 LISTS = ("in", "not_in")
-TRIED = {"id": "new-rule", "reason": "Only tried."}
+TRIED = {"id": "new-rule", "reason": "No reason yet."}
 
 
 class RuleForm(forms.Form):
@@ -42,14 +42,18 @@ class RuleForm(forms.Form):
     reason = forms.CharField(
         label="Reason", max_length=500, required=False, help_text="One sentence for the agent and for who is asked."
     )
-    risk = forms.ChoiceField(label="Risk", choices=[(one, one) for one in ("low", "medium", "high")], required=False)
+    risk = forms.ChoiceField(
+        label="Risk", choices=[(one, one) for one in ("low", "medium", "high")], required=False, initial="medium"
+    )
     due_minutes = forms.IntegerField(
         label="Decide within, minutes", min_value=1, max_value=60 * 24 * 14, required=False, initial=60
     )
     approvals_needed = forms.TypedChoiceField(
         label="People who must approve", choices=[(1, "1"), (2, "2"), (3, "3")], coerce=int, required=False
     )
-    ask_roles = forms.MultipleChoiceField(label="Only with the role", required=False)
+    ask_roles = forms.MultipleChoiceField(
+        label="Only with the role", required=False, widget=forms.CheckboxSelectMultiple
+    )
     four_eyes = forms.BooleanField(label="Not who started the run or made the release", required=False)
     calls = forms.IntegerField(
         label="Past calls to look at",

@@ -25,6 +25,7 @@ from runtime.rule_forms import RuleForm
 
 MOST_SHOWN = 50
 OF_THE_RELEASE = ("csrfmiddlewaretoken", "new_version", "note")
+NAMED = ("id", "version", "reason")  # written where the rule is stored; trying it carries them along
 VERDICTS = {
     "allow": labels.Badge("ok", "check", "Allowed"),
     "ask": labels.Badge("wait", "pause", "People asked"),
@@ -116,6 +117,8 @@ def _page(
         "meanings": variables.MEANINGS,
         "tried": tried,
         "sent": _sent(form),
+        "named": [(name, form[name].value()) for name in NAMED if form[name].value()],
+        "is_storable": rule is not None or request.method == "POST",
         "new_version": request.POST.get("new_version", ""),
         "note": request.POST.get("note", ""),
     }
@@ -128,7 +131,9 @@ def _sent(form: RuleForm) -> list[tuple[str, str]]:
     """The fields of the rule as they were sent, to be sent again when it is stored."""
     if not isinstance(form.data, QueryDict):
         return []
-    return [(name, value) for name, values in form.data.lists() if name not in OF_THE_RELEASE for value in values]
+    return [
+        (name, value) for name, values in form.data.lists() if name not in (*OF_THE_RELEASE, *NAMED) for value in values
+    ]
 
 
 def _changes(tried: Tried) -> list[tuple[labels.Badge, labels.Badge, int]]:
