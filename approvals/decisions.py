@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-from uuid import UUID
 
 from approvals.models import ApprovalRequest, Decision
 from approvals.policies import deciding
 from approvals.states import OPEN, Verdict
-from console.models import ApiToken, User
+from console import people
 
 
 def outcome(request: ApprovalRequest) -> Decision | None:
@@ -40,9 +38,9 @@ def why_lapsed(request: ApprovalRequest, decisions: Sequence[Decision]) -> str:
     """
     if not decisions or any(decision.verdict != Verdict.APPROVE for decision in decisions):
         return "It was not approved."
-    people = frozenset(decision.person_id or decision.by_id for decision in decisions)
-    if not deciding.is_approved(request.approvals_needed, people):
-        return f"Only {len(people)} of {request.approvals_needed} people have approved it."
+    approvers = frozenset(decision.person_id or decision.by_id for decision in decisions)
+    if not deciding.is_approved(request.approvals_needed, approvers):
+        return f"Only {len(approvers)} of {request.approvals_needed} people have approved it."
     for decision in decisions:
         if decision.at > request.due_at:
             return f"It was approved after its deadline of {request.due_at:%H:%M} UTC."
@@ -54,13 +52,8 @@ def why_lapsed(request: ApprovalRequest, decisions: Sequence[Decision]) -> str:
 def _may_still(decision: Decision, request: ApprovalRequest) -> bool:
     if decision.by_kind == "system":
         return True
-    owners: dict[str, Any] = {"user": User, "token": ApiToken}
-    try:
-        held = owners[decision.by_kind].objects.filter(pk=UUID(decision.by_id)).first()
-    except (KeyError, ValueError):
+    actor = people.still(decision.by_kind, decision.by_id)
+    if actor is None:
         return False
-    if held is None or getattr(held, "revoked_at", None) is not None:
-        return False
-    actor = held.actor()
     has_role = not request.roles or any(actor.has_role(role, agent=request.agent) for role in request.roles)
-    return bool(actor.may("approvals.decide", agent=request.agent) and has_role)
+    return actor.may("approvals.decide", agent=request.agent) and has_role

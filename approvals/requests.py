@@ -14,9 +14,9 @@ from approvals import decisions, subjects
 from approvals.models import ApprovalEvent, ApprovalRequest, Decision
 from approvals.policies import deciding
 from approvals.states import APPROVAL_MOVES, OPEN, ApprovalStatus, Verdict
-from console import audit, live, problems, redact
+from console import audit, live, people, problems, redact
 from console.actors import Actor, system
-from console.models import ApiToken, User
+from console.models import User
 from console.states import move
 
 CLAIM = timedelta(minutes=5)
@@ -83,7 +83,7 @@ def decide(
         problems.Invalid: the edits or the reason cannot be used.
     """
     request = _visible(request_id, by, "approvals.decide")
-    person = _person_of(by)
+    person = people.of(by)
     repeated = Decision.objects.filter(request=request, by_id=by.id, verdict=verdict).first()
     if repeated and not edits:
         return repeated
@@ -260,7 +260,7 @@ def _may(
 ) -> deciding.MayDecide | deciding.MayNot:
     held = frozenset(role for role in request.roles if by.has_role(role, agent=request.agent))
     return deciding.decide_right(
-        _question(request), by=_person_of(by), version=version, now=now(), roles=held, verdict=verdict
+        _question(request), by=people.of(by), version=version, now=now(), roles=held, verdict=verdict
     )
 
 
@@ -278,9 +278,9 @@ def _question(request: ApprovalRequest) -> deciding.Question:
     return deciding.Question(
         status=ApprovalStatus(request.status),
         due_at=request.due_at,
-        requested_by=_person(request.requested_by) if request.four_eyes else request.requested_by,
-        authored_by=_person(request.authored_by) if request.four_eyes else request.authored_by,
-        requested_for=_person(request.requested_for),
+        requested_by=people.behind(request.requested_by) if request.four_eyes else request.requested_by,
+        authored_by=people.behind(request.authored_by) if request.four_eyes else request.authored_by,
+        requested_for=people.behind(request.requested_for),
         four_eyes=request.four_eyes,
         version=request.version,
         claimed_by=str(request.claimed_by_id) if request.claimed_by_id else None,
@@ -289,20 +289,6 @@ def _question(request: ApprovalRequest) -> deciding.Question:
         approved_by=decisions.approved_by(request) if request.approvals_needed > 1 else frozenset(),
         roles=tuple(request.roles),
     )
-
-
-def _person_of(by: Actor) -> str:
-    return _person(by.id) if by.kind == "token" else by.id
-
-
-def _person(actor_id: str) -> str:
-    """The person behind an actor: a token acts for its owner, so nobody becomes a second person by using one."""
-    try:
-        key = UUID(actor_id)
-    except ValueError:
-        return actor_id
-    owner = ApiToken.objects.filter(pk=key).values_list("owner_id", flat=True).first()
-    return str(owner or key)
 
 
 def _what_was_decided(decision: Decision) -> str:

@@ -71,8 +71,13 @@ def grant(user: User, role: Role, *, agent: str = "", by: Actor, reason: str) ->
     return is_new
 
 
+def of(by: Actor) -> str:
+    """Id of the person who acts: a token acts for its owner, so nobody becomes a second person by using one."""
+    return behind(by.id) if by.kind == "token" else by.id
+
+
 def behind(actor_id: str) -> str:
-    """The person behind an actor: a token acts for its owner, so nobody becomes a second person by using one."""
+    """The same for the id of an actor that was kept with a row."""
     token = _token(actor_id)
     return str(token.owner_id) if token else actor_id
 
@@ -83,7 +88,8 @@ def still(kind: str, actor_id: str) -> Actor | None:
         token = _token(actor_id)
         is_live = token is not None and token.revoked_at is None and token.owner.is_active
         return token.actor() if token is not None and is_live else None
-    person = User.objects.filter(pk=_uuid(actor_id), is_active=True).first() if kind == "user" else None
+    key = _uuid(actor_id)
+    person = User.objects.filter(pk=key, is_active=True).first() if kind == "user" and key else None
     return person.actor() if person else None
 
 

@@ -95,7 +95,8 @@ def standing(release: Release) -> Standing:
         return replace(found, digest=digest)
     reviewer = people.still(stored.by_kind, stored.by_id)
     counts = stored.by_kind == "system" or (reviewer is not None and not _may_not(release, reviewer))
-    return replace(found, digest=digest, **{"review" if counts else "lapsed": stored})
+    found = replace(found, digest=digest)
+    return replace(found, review=stored) if counts else replace(found, lapsed=stored)
 
 
 def is_reviewed(release: Release, tool: str) -> bool:
@@ -152,7 +153,7 @@ def right(release: Release, *, by: Actor) -> str:
 def _may_not(release: Release, by: Actor) -> str:
     if not by.may("labels.review", agent=release.agent.slug):
         return refusal("labels.review")
-    if people.behind(by.id) == people.behind(release.created_by_id):
+    if people.of(by) == people.behind(release.created_by_id):
         return "You made this release, so a second person has to review its labels. Ask a colleague."
     return ""
 

@@ -87,10 +87,11 @@ def _read(sql: str, agents: frozenset[str] | None, now: datetime, *, name: str =
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         return {
-            (tool, slot): Use(*map(int, sums), {int(bucket): int(n) for bucket, n in _json(took).items()})
-            for tool, slot, *sums, took in cursor.fetchall()
+            (tool, slot): Use(int(calls), int(failed), int(refused), int(asked), _histogram(took))
+            for tool, slot, calls, failed, refused, asked, took in cursor.fetchall()
         }
 
 
-def _json(value: Any) -> dict[str, Any]:
-    return json.loads(value) if isinstance(value, str) else value
+def _histogram(stored: Any) -> dict[int, int]:
+    found: dict[str, int] = json.loads(stored) if isinstance(stored, str) else stored
+    return {int(bucket): int(count) for bucket, count in found.items()}
