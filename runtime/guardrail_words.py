@@ -23,13 +23,13 @@ CHECKS = {
 }
 DECISIONS = {
     "pass": "Let it pass",
-    "flag": "Noted",
-    "redact": "Taken out; the rest goes on",
-    "ask": "A person decides",
-    "refuse": "Refused",
-    "stop": "The run ends",
-    "escalate": "The run is handed to a person",
-    "again": "Sent back once, to be answered again",
+    "flag": "Flag it",
+    "redact": "Take it out; the rest goes on",
+    "ask": "Ask a person",
+    "refuse": "Refuse",
+    "stop": "End the run",
+    "escalate": "Hand the run to a person",
+    "again": "Send it back once, to be answered again",
     "allow": "Allow",
 }
 UNDECIDED = "It could not be decided, and counts as the release says."

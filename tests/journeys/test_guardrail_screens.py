@@ -77,7 +77,7 @@ def test_an_answer_waits_for_a_person_and_its_trace_says_what_the_guardrails_fou
     shots(console, "guardrails-1-timeline")
     row.get_by_role("link").click()
     inspector = console.locator("#inspector")
-    expect(inspector).to_contain_text("Taken out; the rest goes on")
+    expect(inspector).to_contain_text("Take it out; the rest goes on")
     expect(inspector).to_contain_text("The user’s message")
 
     # A check that found nothing is there as well.

@@ -172,6 +172,23 @@ def test_a_crash_after_the_verdict_is_durable_does_not_send_the_answer_back_twic
     assert asked == [0, 1, 1]
 
 
+def test_a_judgement_is_durable_before_the_second_answer_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    """It has been paid for, and it says that the one more answer is used up."""
+
+    def script(request: ModelRequest) -> Reply:
+        if "judge" in request.instructions:
+            return Reply(json.dumps({"pass": False, "reason": "Not covered."}))
+        return saying("All is paid.", "All is well.")(request)
+
+    harness.vanishing(monkeypatch, lambda turn: turn.state.answers_again == 1 and turn.state.answer is not None)
+    run = work(start(a_scripted_release(script, verification={"kind": "model", "criteria": "Covered."})))
+    assert verdicts(run) == [("flagged", "Not covered.")]
+
+    run = harness.taken_over(run)
+
+    assert (run.status, len(verdicts(run))) == (RunStatus.ESCALATED, 2)
+
+
 def test_the_verifier_of_the_documents_does_what_they_say():
     page = (settings.BASE_DIR / "docs" / "how-to" / "guard-texts.md").read_text()
     exec(page.split("```python\n")[1].split("```")[0], {"__name__": "documents"})  # noqa: S102
