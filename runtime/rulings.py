@@ -74,7 +74,7 @@ class Figure:
 def figures(release: Release, today: date) -> dict[str, Figure]:
     """By rule, over the last seven days with today; a rule that never held is not in it."""
     since = today - timedelta(days=DAYS - 1)
-    counts = RuleCount.objects.filter(release=release, day__gte=since).values("rule").order_by("rule")
     names = (*COLUMNS.values(), "changed", "failed")
-    rows = counts.annotate(**{f"of_{name}": Sum(name) for name in names})
-    return {row["rule"]: Figure(**{name: int(row[f"of_{name}"]) for name in names}) for row in rows}
+    counts = RuleCount.objects.filter(release=release, day__gte=since).order_by("rule").values_list("rule")
+    rows = counts.annotate(*(Sum(name) for name in names))
+    return {rule: Figure(**dict(zip(names, sums, strict=True))) for rule, *sums in rows}

@@ -101,7 +101,6 @@ def test_nothing_is_wrong_in_either_theme_and_width(
     console.set_viewport_size({"width": width, "height": 900})
     question = a_question()
     pages = {
-        "form": address(stage),
         "changed": address(stage, "rule=at-night"),
         "tried": address(stage, TRIED),
         "figures": f"/releases/{stage.release.public_id}/rules/figures/",
