@@ -114,7 +114,14 @@ def test_a_text_that_speaks_to_the_model_is_suspicious(text: str):
     assert checked.taints
 
 
-@pytest.mark.parametrize("text", ["My agent said the parcel is late. I left a message to my sales agent.", "The system was down: please help.", "Hi!"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My agent said the parcel is late. I left a message to my sales agent.",
+        "The system was down: please help.",
+        "Hi!",
+    ],
+)
 def test_ordinary_texts_are_not(text: str):
     assert found("injection", text).passed
 
@@ -144,6 +151,13 @@ def test_an_answer_without_passages_needs_no_citation_unless_it_always_does():
     assert found("citations", "Hello!").passed
     assert not found("citations", "Hello!", settings={"required": "always"}).passed
     assert not found("citations", "See [made#up@1].").passed
+
+
+def test_an_answer_of_nothing_but_citations_is_not_looked_through():
+    checked = found("citations", "“one two three” [returns#window@1] " * 501, passages=PASSAGES)
+
+    assert not checked.is_decided
+    assert "501 citations" in checked.finding
 
 
 def test_passages_are_read_from_results():
