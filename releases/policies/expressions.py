@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 MOST_CHARACTERS = 1000
@@ -19,7 +19,7 @@ MOST_MACROS = 4
 MOST_PATTERNS = 4
 LONGEST_PATTERN = 200
 LARGEST_PATTERN = 2000  # states of its automaton, by the estimate of `pattern_size`: it is made at each evaluation
-MOST_WORK = 10_000_000  # characters that an evaluation touches at most, by the estimate of `_work`
+MOST_WORK = 10_000_000  # characters that an evaluation touches at most, by the estimate of `Expression.work`
 DEEPEST_VALUE = 40
 NODE = 16  # a value counts as this many characters, besides its own
 
@@ -83,6 +83,16 @@ class Macro:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a part of an expression costs. `joins` is one more than its `+`, `patterns` the size of its patterns."""
+
+    tokens: int
+    uses: int
+    joins: int
+    patterns: int
+
+
+@dataclass(frozen=True)
 class Expression:
     """An expression that fits the bounds, read."""
 
@@ -91,16 +101,30 @@ class Expression:
     macros: tuple[Macro, ...]
     paths: tuple[Path, ...]
 
-    @property
+    @cached_property
     def totals(self) -> frozenset[str]:
         """Whose totals it reads: principal, agent."""
-        return self._scopes(self.paths)
-
-    @staticmethod
-    def _scopes(paths: Sequence[Path]) -> frozenset[str]:
-        read = [path.parts for path in paths if path.parts[0] == "totals"]
+        read = [path.parts for path in self.paths if path.parts[0] == "totals"]
         whole = frozenset({"principal", "agent"})
         return frozenset().union(*(whole if len(parts) == 1 else whole & {parts[1]} for parts in read))
+
+    def work(self, size: int, longest: int, largest: int) -> int:
+        """How many characters an evaluation touches at most, of values of these measures.
+
+        Each use of a variable reads, or copies, all it holds; what stands in a macro does so for every entry.
+        """
+        outside, *bodies = self._shares
+        total = size * (outside.patterns + outside.uses * outside.joins)
+        for body in bodies:
+            total += longest * (body.uses * size + body.tokens * (largest + NODE)) * body.joins
+        return total
+
+    @cached_property
+    def _shares(self) -> list[Share]:
+        """What stands outside of all macros, then the body of each."""
+        bodies = [range(macro.first, macro.last + 1) for macro in self.macros]
+        outside = set(range(len(self.tokens))).difference(*bodies)
+        return [_share(self.tokens, self.paths, among) for among in (outside, *bodies)]
 
 
 @lru_cache(maxsize=512)
@@ -147,7 +171,25 @@ def compiled(text: str) -> Any:
     return program
 
 
-def evaluate(text: str, values: Mapping[str, Any]) -> bool:
+class Values:
+    """The variables of one call, for all the rules that ask about it: measured and handed over once."""
+
+    def __init__(self, of: Mapping[str, Any]) -> None:
+        self.of = of
+
+    @cached_property
+    def measured(self) -> tuple[int, int, int]:
+        """Of what others choose; the rest is small."""
+        return measure({name: self.of.get(name) for name in ("args", "principal")})
+
+    @cached_property
+    def context(self) -> Any:
+        import cel
+
+        return cel.Context(dict(self.of))
+
+
+def evaluate(text: str, values: Values) -> bool:
     """Whether the expression holds for these values.
 
     Raises:
@@ -157,11 +199,10 @@ def evaluate(text: str, values: Mapping[str, Any]) -> bool:
         program, expression = compiled(text), read(text)
     except BadExpression as wrong:
         raise Unevaluated(str(wrong)) from wrong
-    work = _work(expression, values)
-    if work > MOST_WORK:
+    if expression.work(*values.measured) > MOST_WORK:
         raise Unevaluated("the arguments are too large to be judged in the time there is")
     try:
-        result = program.execute(dict(values))
+        result = program.execute(values.context)
     except Exception as wrong:  # whatever the package raises: a rule must not be passed by breaking it
         raise Unevaluated(told(wrong)) from wrong
     if not isinstance(result, bool):
@@ -320,28 +361,18 @@ def _path(tokens: Sequence[Token], first: int) -> Path:
     return Path(tuple(parts), tokens[first].at, first, last, is_asked, is_whole)
 
 
-def _work(expression: Expression, values: Mapping[str, Any]) -> int:
-    """How many characters an evaluation touches at most: each use of a variable reads, or copies, all it holds."""
-    size, longest_list, longest_item = measure(values)
-    inside = set[int]()
-    work = 0
-    for macro in expression.macros:
-        body = range(macro.first, macro.last + 1)
-        inside.update(body)
-        outer = sum(path.first in body for path in expression.paths)
-        work += longest_list * (outer * size + len(body) * (longest_item + NODE)) * (1 + _joins(expression, body))
-    rest = [index for index in range(len(expression.tokens)) if index not in inside]
-    uses = sum(path.first not in inside for path in expression.paths)
-    matched = sum(
-        pattern_size(expression.tokens[index + 2].text)
-        for index in rest
-        if expression.tokens[index].text == "matches" and expression.tokens[index].kind == "name"
+def _share(tokens: Sequence[Token], paths: Sequence[Path], among: Collection[int]) -> Share:
+    used = [tokens[index] for index in among]
+    return Share(
+        tokens=len(used),
+        uses=sum(path.first in among for path in paths),
+        joins=1 + sum(token.text == "+" for token in used),
+        patterns=sum(
+            pattern_size(tokens[index + 2].text)
+            for index in among
+            if (tokens[index].kind, tokens[index].text) == ("name", "matches")
+        ),
     )
-    return work + size * (matched + uses * (1 + _joins(expression, rest)))
-
-
-def _joins(expression: Expression, among: Sequence[int]) -> int:
-    return sum(expression.tokens[index].text == "+" for index in among)
 
 
 def measure(value: Any, depth: int = 0) -> tuple[int, int, int]:
@@ -354,17 +385,21 @@ def measure(value: Any, depth: int = 0) -> tuple[int, int, int]:
     """
     if depth > DEEPEST_VALUE:
         raise Unevaluated("the arguments are nested too deep to be judged")
-    size, longest, largest = NODE + (len(value) if isinstance(value, str) else 0), 0, 0
-    items: Iterable[Any] = ()
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return NODE + len(value), 0, 0
+    size, longest, largest = NODE, 0, 0
+    if isinstance(value, dict):
         keys = [len(str(key)) for key in value]
-        size, longest, largest, items = size + sum(keys), len(keys), max(keys, default=0), value.values()
-    elif isinstance(value, list | tuple):
-        longest, items = len(value), value
-    for item in items:
-        inner = measure(item, depth + 1)
-        of_item = inner[0] if isinstance(value, list | tuple) else 0
-        size, longest, largest = size + inner[0], max(longest, inner[1]), max(largest, inner[2], of_item)
+        size, longest, largest = size + sum(keys), len(keys), max(keys, default=0)
+        inner = [measure(item, depth + 1) for item in value.values()]
+    elif isinstance(value, list):
+        longest = len(value)
+        inner = [measure(item, depth + 1) for item in value]
+        largest = max((item[0] for item in inner), default=0)
+    else:
+        return size, 0, 0
+    for item in inner:
+        size, longest, largest = size + item[0], max(longest, item[1]), max(largest, item[2])
     return size, longest, largest
 
 

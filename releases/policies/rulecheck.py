@@ -17,7 +17,7 @@ from console import roles
 from console.principals import Principal
 from releases.bundles import Bundle, Rule, ToolManifest
 from releases.policies import expressions, variables
-from releases.policies.expressions import BadExpression, Expression, Path, Unevaluated
+from releases.policies.expressions import BadExpression, Expression, Path, Unevaluated, Values
 from releases.policies.variables import Circumstances, Total, Totals
 
 DECIDE = "approvals.decide"
@@ -243,7 +243,7 @@ def _try(text: str, tool: ToolManifest) -> None:
     """Evaluate it with samples. They differ, so that both sides of `&&` and `||` are reached."""
     for values in _samples(tool):
         try:
-            expressions.evaluate(text, values)
+            expressions.evaluate(text, Values(values))
         except Unevaluated as wrong:
             said = str(wrong)
             if not said.startswith(BY_CHANCE):

@@ -9,7 +9,7 @@ from typing import Any
 
 from releases.bundles import Rule, ToolManifest
 from releases.policies import expressions, variables
-from releases.policies.expressions import BadExpression, Unevaluated
+from releases.policies.expressions import BadExpression, Unevaluated, Values
 from releases.policies.variables import Circumstances
 from runtime.policies import conditions
 
@@ -54,7 +54,7 @@ def held(rules: Iterable[Rule], tool: ToolManifest, arguments: Mapping[str, Any]
 
     An expression that cannot be evaluated holds where the rule asks or refuses, and does not where it allows.
     """
-    values: dict[str, Any] | None = None
+    values: Values | None = None
     found = []
     for rule in rules:
         if rule.tool != tool.name or not all(conditions.holds(one, arguments) for one in rule.when):
@@ -62,7 +62,7 @@ def held(rules: Iterable[Rule], tool: ToolManifest, arguments: Mapping[str, Any]
         if not rule.condition:
             found.append(Held(rule))
             continue
-        values = values or variables.values(tool, arguments, around)
+        values = values or Values(variables.values(tool, arguments, around))
         try:
             if expressions.evaluate(rule.condition, values):
                 found.append(Held(rule))

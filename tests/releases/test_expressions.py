@@ -12,7 +12,7 @@ from console.principals import Principal
 from releases import releases
 from releases.bundles import Rule, ToolManifest
 from releases.policies import expressions, rulecheck, variables
-from releases.policies.expressions import BadExpression, Unevaluated
+from releases.policies.expressions import BadExpression, Unevaluated, Values
 from releases.policies.variables import Circumstances, Total, Totals
 from tests import builders
 
@@ -57,7 +57,7 @@ AROUND = Circumstances(
 
 
 def holds(text, arguments=None, around=AROUND):
-    return expressions.evaluate(text, variables.values(TOOL, {**ARGUMENTS, **(arguments or {})}, around))
+    return expressions.evaluate(text, Values(variables.values(TOOL, {**ARGUMENTS, **(arguments or {})}, around)))
 
 
 def wrong(text, tool=TOOL):
