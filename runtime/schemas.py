@@ -1,13 +1,13 @@
 """JSON schemas that strangers wrote, applied to arguments that a model made up: always an answer, always soon.
 
-Patterns run in RE2, whose time is linear; a remote reference is never fetched; references are followed a bounded number
-of times, because a few that name each other twice take exponential time.
+Patterns run in RE2, whose time is linear; a remote reference is never fetched; and one validation takes a bounded
+number of steps, because references that double at each level, or long lists of alternatives for long arrays, never end.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from itertools import islice
@@ -19,9 +19,27 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 MOST_ERRORS = 10
-MOST_REFERENCES = 2_000  # followed in one validation
+MOST_STEPS = 50_000  # of one validation: references, alternatives, elements and properties that are looked at
 LONGEST_UNIQUE = 1_000  # elements of an array that are compared with each other
-_followed: ContextVar[list[int]] = ContextVar("followed")
+_steps: ContextVar[list[int]] = ContextVar("steps")
+
+Weigh = Callable[[Any, Any], int]
+# What a keyword costs, by its rule and the value it is applied to; every other keyword looks at one thing once.
+WEIGHTS: dict[str, Weigh] = {
+    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef"), lambda rule, value: 10),
+    **dict.fromkeys(("not", "if"), lambda rule, value: 1),
+    **dict.fromkeys(
+        ("anyOf", "oneOf", "allOf", "enum", "properties", "dependentSchemas", "dependencies", "prefixItems"),
+        lambda rule, value: len(rule),
+    ),
+    **dict.fromkeys(
+        ("items", "additionalItems", "contains"), lambda rule, value: len(value) if isinstance(value, list) else 1
+    ),
+    **dict.fromkeys(
+        ("additionalProperties", "propertyNames"), lambda rule, value: len(value) if isinstance(value, dict) else 1
+    ),
+    "patternProperties": lambda rule, value: len(rule) * (len(value) if isinstance(value, dict) else 1),
+}
 
 
 class TooMuch(Exception):
@@ -47,7 +65,7 @@ def why_unusable(schema: Mapping[str, Any]) -> str:
 def errors(schema: str, value: Any) -> dict[str, str]:
     """The first rules of the schema (as JSON) that a value breaks, by place."""
     found: dict[str, str] = {}
-    token = _followed.set([0])
+    token = _steps.set([0])
     try:
         for wrong in islice(_validator(schema).iter_errors(value), MOST_ERRORS):
             found.setdefault(".".join(map(str, wrong.absolute_path)) or "arguments", wrong.message[:300])
@@ -56,7 +74,7 @@ def errors(schema: str, value: Any) -> dict[str, str]:
     except TooMuch as wrong:
         found["schema"] = str(wrong)
     finally:
-        _followed.reset(token)
+        _steps.reset(token)
     return found
 
 
@@ -70,22 +88,24 @@ def _validator(schema: str) -> jsonschema.protocols.Validator:
 
 @lru_cache(maxsize=8)
 def _bounded(chosen: Any) -> Any:
-    rules = {"pattern": _pattern, "patternProperties": _pattern_properties, "uniqueItems": _unique_items(chosen)}
-    for name in ("$ref", "$dynamicRef", "$recursiveRef"):
-        if name in chosen.VALIDATORS:
-            rules[name] = _counted(chosen.VALIDATORS[name])
-    if "additionalProperties" in chosen.VALIDATORS:
-        rules["additionalProperties"] = _additional_properties(chosen)
-    return extend(chosen, rules)  # type: ignore[no-untyped-call]  # jsonschema leaves it untyped
+    rules = {
+        **chosen.VALIDATORS,
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "uniqueItems": _unique_items(chosen),
+        "additionalProperties": _additional_properties(chosen),
+    }
+    counted = {name: _counted(rules[name], weigh) for name, weigh in WEIGHTS.items() if name in rules}
+    return extend(chosen, rules | counted)  # type: ignore[no-untyped-call]  # jsonschema leaves it untyped
 
 
-def _counted(follow: Any) -> Any:
-    def bounded(validator: Any, ref: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        count = _followed.get()
-        count[0] += 1
-        if count[0] > MOST_REFERENCES:
-            raise TooMuch(f"The declared schema follows more than {MOST_REFERENCES:,} references for one value.")
-        yield from follow(validator, ref, instance, schema) or ()
+def _counted(apply: Any, weigh: Weigh) -> Any:
+    def bounded(validator: Any, rule: Any, value: Any, schema: Any) -> Iterator[Any]:
+        steps = _steps.get()
+        steps[0] += weigh(rule, value)
+        if steps[0] > MOST_STEPS:
+            raise TooMuch(f"The declared schema takes more than {MOST_STEPS:,} steps for this value.")
+        yield from apply(validator, rule, value, schema) or ()
 
     return bounded
 

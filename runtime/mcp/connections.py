@@ -94,7 +94,8 @@ class Connection:
             cursor = page.next_cursor
             if not cursor or len(offers) > offering.MOST_TOOLS:
                 break
-        self.listing = offering.judge(self.config.name, offers, schemas.why_unusable)
+        # In a thread: the loop keeps leases, and what a stranger offers may take a while to look at.
+        self.listing = await asyncio.to_thread(offering.judge, self.config.name, offers, schemas.why_unusable)
         self.listed_at = self.heard_at = time.monotonic()
         return self.listing
 

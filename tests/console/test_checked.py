@@ -41,6 +41,13 @@ def test_what_leads_inside_is_refused(server, url):
     assert server.seen == []
 
 
+def test_an_address_with_a_password_is_refused_also_where_the_host_is_allowed(here, server):
+    with pytest.raises(fetch.Refused, match="password"):
+        get(here.replace("//", "//ada:secret@"))
+
+    assert server.seen == []
+
+
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"]])
 def test_a_name_is_refused_when_any_of_its_addresses_leads_inside(names, server, addresses):
     names["inside.test"] = addresses
