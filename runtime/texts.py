@@ -78,7 +78,8 @@ def first_look(turn: Turn, reply: Reply) -> tuple[Reply, list[NewStep]]:
         seen, more = _first_look_at_call(turn, early["arguments"], call, started)
         calls.append(seen)
         steps += more
-    return replace(reply, text=text, calls=tuple(calls)), steps
+    opaque = _reasoning([rail for rails in early.values() for rail in rails if rail.then == "redact"], reply)
+    return replace(reply, text=text, calls=tuple(calls), opaque=opaque), steps
 
 
 def watched(turn: Turn) -> Callable[[str], str] | None:
@@ -219,6 +220,14 @@ def _first_look_at_call(
             call = replace(call, arguments=checked.value if checked.is_decided else NOTHING_LEFT)
         steps.append(verdicts.step(checked, "arguments", started, call_id=call.id, tool=call.name[:80]))
     return call, steps
+
+
+def _reasoning(redacting: Sequence[Guardrail], reply: Reply) -> tuple[dict[str, Any], ...]:
+    """The signed reasoning, unless there is something in it that has to be gone: it cannot be changed, only dropped."""
+    value = list(reply.opaque)
+    about = Subject(verdicts.written(value), value)
+    is_clean = not value or all(guardrails.run(rail, about).passed for rail in redacting)
+    return reply.opaque if is_clean else ()
 
 
 async def _noted(engine: Shell, turn: Turn, moment: datetime) -> list[NewStep]:

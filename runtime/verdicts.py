@@ -27,6 +27,7 @@ VERDICTS = {
     "stop": StepVerdict.REFUSED,
     "escalate": StepVerdict.REFUSED,
 }
+FROM_OUTSIDE = frozenset({"input", "retrieved", "results"})
 NOTES = {"flag": "noted", "redact": "taken out of the arguments", "ask": "asks a person"}
 ENDS = {"refuse": RunStatus.REFUSED, "stop": RunStatus.REFUSED, "escalate": RunStatus.ESCALATED}
 
@@ -52,7 +53,7 @@ def step(
         output["risk"] = rail.risk
     if not checked.is_decided:
         output["undecided"] = True
-    if checked.taints:
+    if checked.taints and on in FROM_OUTSIDE:
         output["tainted"] = True
     verdict = VERDICTS[then]
     summary = checked.finding or ("nothing found" if tool else "")

@@ -469,6 +469,18 @@ def test_what_is_taken_out_of_an_answer_is_never_stored():
     assert "4111" not in stored()
 
 
+def test_reasoning_that_holds_what_is_taken_out_is_not_kept():
+    """It is signed, so nothing can be taken out of it."""
+    telling, silent = ({"content": f"The card is {CARD}."},), ({"content": "Short."},)
+
+    kept = [
+        texts.first_look(a_turn([a_rail("output", **PERSONAL)]), Reply("Hi.", opaque=opaque))[0].opaque
+        for opaque in (telling, silent)
+    ]
+
+    assert kept == [(), silent]
+
+
 def test_what_is_watched_while_it_is_written_holds_nothing_that_is_taken_out():
     """A finding that is only half written looks like other text, so the last words are held back."""
     shown = texts.watched(a_turn([a_rail("output", **PERSONAL)]))
