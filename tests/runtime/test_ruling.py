@@ -15,7 +15,6 @@ from console.principals import Principal
 from console.roles import Role
 from releases.bundles import Budgets, Bundle
 from runtime import inspections, rulings, traces
-from runtime.models import RuleCount
 from runtime.policies import gating
 from runtime.policies.budgeting import Spent
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
@@ -193,7 +192,10 @@ def test_a_call_that_is_asked_about_is_counted_once_and_its_question_says_so(fre
     work(run)
 
     assert len(harness.paid()) == 1
-    assert {count.rule: count.asked for count in RuleCount.objects.all()} == {"ask": 1, "refuse": 0}
+    assert rulings.figures(run.release, datetime.now(UTC).date()) == {
+        "ask": rulings.Figure(asked=1),
+        "refuse": rulings.Figure(refused=1, changed=1),
+    }
 
 
 @pytest.mark.django_db(transaction=True)
