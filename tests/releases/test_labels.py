@@ -136,12 +136,15 @@ def test_a_tool_that_nobody_declared_cannot_answer_until_somebody_reviewed_it(ag
 def test_a_tool_that_says_it_is_unlabelled_cannot_answer_whoever_reviews_it(agent, ines, mara):
     release = a_change(agent, ines, LOOSE, a_tool("wire_money", labelled=False))
 
-    with pytest.raises(problems.Invalid, match="wire_money"):
+    with pytest.raises(problems.Invalid, match="nobody has reviewed: wire_money"):
         accept(release, mara)
-    with pytest.raises(problems.Invalid, match="wire_money"):
+    with pytest.raises(problems.Invalid, match="nobody has reviewed: wire_money"):
         activate(release, ines)
     assert not labels.is_reviewed(fresh(release), "wire_money")
 
+    worst = a_change(agent, ines, PAY, {"name": "wire_money", "labelled": False}, version="2.2")  # changes nothing
+    with pytest.raises(problems.Invalid, match="nobody has reviewed: wire_money"):
+        activate(worst, ines)
     labelled = a_change(agent, ines, PAY, a_tool("wire_money"), version="2.1")
     accept(labelled, mara)
     activate(labelled, ines)
@@ -322,6 +325,18 @@ def test_content_edited_in_the_database_voids_the_review(agent, ines, mara):
     forged = bundles.digest(bundles.Bundle.model_validate(content))
     sql("UPDATE releases_release SET digest = %s WHERE id = %s", forged, release.pk)
     with pytest.raises(problems.Invalid, match="not what it was made with"):
+        activate(release, ines)
+
+
+def test_a_review_of_a_release_from_before_seals_is_of_its_content(agent, ines, mara):
+    release = a_change(agent, ines)
+    sql("UPDATE releases_release SET declared = '{}', declared_seal = '' WHERE id = %s", release.pk)
+    accept(release, mara)
+    content = {**release.content, "instructions": "Pay whoever asks."}
+    edited = bundles.digest(bundles.Bundle.model_validate(content))
+    sql("UPDATE releases_release SET content = %s, digest = %s WHERE id = %s", json.dumps(content), edited, release.pk)
+
+    with pytest.raises(problems.Invalid, match="second person"):
         activate(release, ines)
 
 
