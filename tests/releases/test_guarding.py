@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from releases import bundles
 from releases.bundles import Bundle, Verification
 from releases.policies import guarding, sentences
-from tests.builders import a_bundle
+from tests.builders import a_bundle, a_tool
 
 BOMB: dict[str, Any] = {"$ref": "#/$defs/n0", "$defs": {"n30": {"type": "string"}}}
 for number in range(30):
@@ -93,6 +96,19 @@ def test_every_check_has_settings_and_a_place_in_the_sentences():
     said = "Result of a tool holding personal data goes on without it; of lookup_order only"
     assert sentences.guardrail(bundle.guardrails[1]) == said
     assert guarding.SETTINGS.keys() == sentences.CHECKS.keys()
+
+
+@pytest.mark.parametrize("page", ["how-to/guard-texts.md", "reference/bundle.md"])
+def test_the_guardrails_of_the_documents_can_be_created(page: str):
+    text = (settings.BASE_DIR / "docs" / page).read_text()
+    blocks = re.findall(r"(?:^    .+\n)+", text, re.MULTILINE)
+    rails = [rail for block in blocks if '"check"' in block for rail in json.loads(f"[{block.strip().rstrip(',')}]")]
+    tools = [a_tool("search_mail", effect="read", retry="read")]
+
+    found = guarding.mistakes(Bundle.model_validate(a_bundle(guardrails=rails, tools=tools)))
+
+    assert len(rails) >= 1
+    assert found == {}
 
 
 def test_two_guardrails_need_two_ids():
