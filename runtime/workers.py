@@ -61,6 +61,7 @@ def register(slot: str, *, capacity: int = 0) -> Worker:
     )
     worker.refresh_from_db()
     recovery.free_of_ended_lives(counts=True)
+    live.announce("health")
     return worker
 
 
@@ -74,6 +75,7 @@ def end(worker_id: UUID, *, given_back: Collection[UUID] = ()) -> None:
     recovery.free_of_ended_lives(counts=False)
     ready = Run.objects.filter(pk__in=given_back, status=RunStatus.QUEUED, held_for="", wake_at=None)
     queueing.enqueue_runs(list(ready.values_list("pk", "fence", "priority")))
+    live.announce("health")
 
 
 @dataclass(frozen=True)

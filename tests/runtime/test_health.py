@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
-from console import ids
+from console import ids, live
 from console.roles import Role
 from releases.models import SwitchEpoch
 from runtime import health, workers
@@ -322,3 +322,17 @@ def test_a_list_says_why_each_run_waits_and_asks_for_switches_once():
     assert page.count("Waits for a kill switch") == 3
     assert "Waits for a rate limit" in page
     assert "Waits for a worker" in page
+
+
+def test_pages_are_told_when_a_worker_comes_or_goes(monkeypatch, django_capture_on_commit_callbacks):
+    told: list[str] = []
+    monkeypatch.setattr(live, "send", lambda *topics: told.extend(topics))
+
+    with django_capture_on_commit_callbacks(execute=True):
+        life = workers.register("told-1")
+    assert health.TOPIC in told
+    told.clear()
+    with django_capture_on_commit_callbacks(execute=True):
+        workers.end(life.pk)
+
+    assert health.TOPIC in told

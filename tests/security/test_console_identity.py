@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+
 import pytest
+from django.conf import settings
+from django.core.management import call_command
 from django.test import Client
 from django.utils.html import strip_tags
 
@@ -140,3 +146,21 @@ def test_a_token_never_names_its_owner_as_itself():
 
     assert program.token.actor().itself != program.owner.actor().itself
     assert tokens.authenticate(program.secret).actor().itself.startswith("service:tok_")
+
+
+def test_the_commands_of_the_how_to_do_what_it_says(capsys):
+    page = (settings.BASE_DIR / "docs" / "how-to" / "act-for-end-users.md").read_text()
+    make, start = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    a_user(Role.OPERATOR, email="tomas@example.com")
+    a_release(an_agent("support"))
+
+    call_command(*shlex.split(make.replace("\\\n", " "))[2:])
+    secret = capsys.readouterr().out.strip()
+    body = json.loads(re.search(r"-d '(.*)'", start, re.DOTALL)[1])
+    answer = Client().post(
+        "/api/v1/runs", body, content_type="application/json", headers={"Authorization": f"Bearer {secret}"}
+    )
+
+    assert answer.status_code == 202, answer.json()
+    assert answer.json()["principal"]["attributes"] == {"tenant": "acme", "tier": "gold"}
+    assert answer.json()["scopes"] == ["orders:read"]
