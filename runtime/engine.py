@@ -32,7 +32,9 @@ from runtime import (
     hearing,
     interventions,
     journal,
+    judging,
     modelling,
+    outcomes,
     queueing,
     spending,
     texts,
@@ -244,7 +246,7 @@ class Engine:
             case CallModel():
                 return await self._call_model(turn, command)
             case Judge():
-                return await calling.judge(self, turn, command)
+                return await judging.judge(self, turn, command)
             case Recover():
                 return await calling.recover(self, turn, command)
             case CheckResult():
@@ -344,7 +346,7 @@ class Engine:
             await self._shown(turn)
             await turns.reload(self.pool, turn)  # its thread may have written the result
             is_open = turn.state.stage == Stage.STARTED
-            broken_off = calling.broken_off(turn, entry)
+            broken_off = outcomes.broken_off(turn, entry)
             if is_open:
                 await self.commit(turn, Write(finished=[broken_off]))
             if is_open and broken_off.status == StepStatus.UNKNOWN:

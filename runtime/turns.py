@@ -131,6 +131,10 @@ class Turn:
     def public_id(self) -> str:
         return ids.public("run", self.run_id)
 
+    @cached_property
+    def public_thread_id(self) -> str:
+        return ids.public("thr", UUID(str(self.row["thread_id"])))
+
     @property
     def agent(self) -> str:
         return str(self.row["agent_slug"])
@@ -196,7 +200,7 @@ class Turn:
     def context(self, idempotency_key: str) -> ToolContext:
         return ToolContext(
             run_id=self.public_id,
-            thread_id=ids.public("thr", UUID(str(self.row["thread_id"]))),
+            thread_id=self.public_thread_id,
             agent=self.agent,
             release=str(self.row["version"]),
             principal=self.principal,
