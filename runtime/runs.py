@@ -202,7 +202,7 @@ class _Wanted:
         if self.callback_events != [CallbackEvent.FINISHED]:
             parts.append(self.callback_events)
         if principal.attributes:
-            parts.append(sorted(principal.attributes.items()))
+            parts.append(canonical(dict(principal.attributes)))
         self.digest = hashlib.sha256(canonical([*map(str, parts)]).encode()).hexdigest()
 
     slots: Mapping[str, int] = MappingProxyType({})
