@@ -198,7 +198,16 @@ class _Wanted:
         self.kind = kind
         self.priority = placing.priority_of(kind)
         self._check()
-        parts = [agent, self.text, principal.id, str(thread_id), self.scopes, callback_url, self.budgets, kind]
+        parts: list[object] = [
+            agent,
+            self.text,
+            principal.id,
+            str(thread_id),
+            self.scopes,
+            callback_url,
+            self.budgets,
+            kind,
+        ]
         if self.callback_events != [CallbackEvent.FINISHED]:
             parts.append(self.callback_events)
         if principal.attributes:
