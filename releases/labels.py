@@ -14,12 +14,13 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from console import audit, live, people, problems, redact, seals
 from console.access import refusal
 from console.actors import Actor
 from releases.bundles import ToolManifest, canonical
-from releases.models import Agent, LabelReview, Release
+from releases.models import Activation, Agent, LabelReview, Release
 from releases.policies import labelling
 from releases.policies.labelling import Baseline, Change
 from releases.states import LabelVerdict
@@ -45,7 +46,8 @@ def installed() -> Mapping[str, ToolManifest]:
 class Standing:
     """Where the label changes of a release stand. `digest` is of those that need a review; empty when none does.
 
-    `review` is the word that counts, `lapsed` one of somebody who may not review any more.
+    `review` is the word that counts, `lapsed` one of somebody who may not review any more. A release that has answered
+    before may return as it is: what it changes was reviewed when it first became active.
     """
 
     changes: tuple[Change, ...]
@@ -53,6 +55,7 @@ class Standing:
     digest: str = ""
     review: LabelReview | None = None
     lapsed: LabelReview | None = None
+    has_answered: bool = False
 
     @property
     def to_review(self) -> list[Change]:
@@ -65,7 +68,7 @@ class Standing:
     @property
     def is_open(self) -> bool:
         """Whether it waits for somebody to review it."""
-        return bool(self.digest) and self.review is None and not self.unlabelled
+        return bool(self.digest) and self.review is None and not (self.unlabelled or self.has_answered)
 
 
 def declare(release: Release) -> None:
@@ -90,12 +93,12 @@ def standing(release: Release) -> Standing:
     if not found.to_review:
         return found
     digest = _digest(release, found.to_review)
+    found = replace(found, digest=digest, has_answered=has_answered(release))
     stored = LabelReview.objects.filter(release=release, digest=digest).first()
     if stored is None or not seals.fits(stored.seal, REVIEWED, *_reviewed(stored)):
-        return replace(found, digest=digest)
+        return found
     reviewer = people.still(stored.by_kind, stored.by_id)
     counts = stored.by_kind == "system" or (reviewer is not None and not _may_not(release, reviewer))
-    found = replace(found, digest=digest)
     return replace(found, review=stored) if counts else replace(found, lapsed=stored)
 
 
@@ -111,12 +114,14 @@ def is_reviewed(release: Release, tool: str) -> bool:
     return found.is_accepted or all(change.tool != tool for change in found.to_review)
 
 
-def why_not(release: Release, *, has_answered: bool = False) -> str:
-    """Why the release's labels keep it from answering new runs; empty when they do not.
+def has_answered(release: Release) -> bool:
+    """Whether it was the active release of its agent before."""
+    return Activation.objects.filter(Q(release=release) | Q(previous=release)).exists()
 
-    One that `has_answered` before may return as it is: what it changes was reviewed when it first became active.
-    """
-    if not _fits_its_digest(release) or not (has_answered or _is_as_made(release)):
+
+def why_not(release: Release) -> str:
+    """Why the release's labels keep it from answering new runs; empty when they do not."""
+    if not _fits_its_digest(release) or not (_is_as_made(release) or has_answered(release)):
         return (
             f"What is stored of release {release.version} is not what it was made with: it was changed in the "
             "database, or the audit key is another. Store it again as a new release."
@@ -126,12 +131,12 @@ def why_not(release: Release, *, has_answered: bool = False) -> str:
             f"Release {release.version} has tools whose labels nobody has reviewed: {names}. "
             "Label them in a new release."
         )
-    return "" if has_answered else why_open(standing(release))
+    return why_open(standing(release))
 
 
 def why_open(found: Standing) -> str:
     """Why the label changes themselves keep a release from answering; empty once they are accepted."""
-    if found.is_accepted:
+    if found.is_accepted or found.has_answered:
         return ""
     what = f"what the gate is told of {', '.join(change.tool for change in found.to_review)}"
     if found.review is not None:

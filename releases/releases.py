@@ -5,7 +5,6 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
 from pydantic import ValidationError
 
 from console import audit, live, problems, redact
@@ -110,18 +109,13 @@ def why_not(release: Release, *, by: Actor) -> str:
     return _unfit(release)
 
 
-def has_answered(release: Release) -> bool:
-    """Whether it was the active release of its agent before."""
-    return Activation.objects.filter(Q(release=release) | Q(previous=release)).exists()
-
-
 def _not_yours(agent: Agent) -> str:
     return f"You may not change the active release of {agent.name}. Ask an operator."
 
 
 def _unfit(release: Release) -> str:
     """Why nobody may make the release active, whoever asks; empty when it is fit."""
-    if why := labels.why_not(release, has_answered=has_answered(release)):
+    if why := labels.why_not(release):
         return why
     if release.exposure.is_open:
         return (

@@ -166,6 +166,11 @@ def test_a_release_that_answered_before_may_return_as_it_is(agent, ines, mara):
     first = agent.active_release
     activate(a_change(agent, ines, STRICT), ines)
 
+    browser = Client()
+    browser.force_login(a_user(Role.OPERATOR))
+    page = browser.get(first.get_absolute_url()).content.decode()
+    assert "It was active before, so it may return as it is." in page
+    assert "Waits for a second person" not in page and "Accept the label changes" not in page
     activate(first, ines)
 
     agent.refresh_from_db()
