@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -432,6 +432,17 @@ def test_the_command_refuses_and_keeps_nothing(agent, tmp_path):
 def test_even_the_product_itself_cannot_skip_it(agent, ines):
     with pytest.raises(problems.Invalid, match="second person"):
         activate(a_change(agent, ines), system("bootstrap"))
+
+
+def test_the_demo_data_has_the_labels_of_the_code_or_is_refused(monkeypatch):
+    from runtime import tools
+    from runtime.shop import releasing
+
+    with pytest.raises(problems.Invalid, match="second person"), transaction.atomic():
+        releasing.establish()  # the code here declares `pay` alone
+    monkeypatch.setattr(labels, "_installed", [tools.declared])
+
+    assert releasing.establish().active_release.version == releasing.SECOND
 
 
 def test_nothing_else_makes_a_release_active():
