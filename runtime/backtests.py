@@ -25,6 +25,7 @@ USUAL_CALLS = 500
 MOST_RUNS = 10_000  # newest runs that are looked through for them
 # Refusals that say nothing about the call itself: it was judged before, or could not be read.
 NOT_JUDGED = ("approval-void", "schema", "release-tools")
+OF_THE_RUN = ("principal_id", "principal_label", "principal_attributes", "scopes", "thread_id", "tainted")
 PAST_SQL = """
 WITH run AS (
     SELECT id, created_at FROM runtime_run WHERE agent_id = %(agent)s ORDER BY created_at DESC, id DESC LIMIT %(runs)s
@@ -72,7 +73,7 @@ def attempt(rule: Rule, tool: ToolManifest, agent: Agent, *, most: int = USUAL_C
     with connection.cursor() as cursor:
         cursor.execute(PAST_SQL, {"agent": agent.pk, "runs": MOST_RUNS, "tool": tool.name, "most": most + 1})
         rows = cursor.fetchall()
-    runs = Run.objects.defer("input_text", "answer", "budgets").in_bulk({row[1] for row in rows})
+    runs = Run.objects.only(*OF_THE_RUN).in_bulk({row[1] for row in rows})
     calls = [past for row in rows[:most] if (past := _past(row, runs, tool)) is not None]
     report = backtesting.judge(rule, tool, agent.slug, calls)
     return Tried(report, runs, min((past.at for past in calls), default=None), len(rows) > most)
