@@ -258,8 +258,7 @@ def test_an_answer_of_fifty_megabytes_is_named_and_not_kept(library_at):
     assert len(str(kept)) < 1000
 
 
-@BOTH
-@pytest.mark.parametrize("kind", ["hang", "stream"])
+@pytest.mark.parametrize(("where", "kind"), [("library", "hang"), ("library", "stream"), ("far_library", "stream")])
 def test_a_call_that_never_ends_ends_with_its_time(library_at, kind):
     began = time.monotonic()
 
@@ -332,9 +331,8 @@ def work_until_cancelled(run: Run) -> Run:
     return Run.objects.get(pk=run.pk)
 
 
-@BOTH
-def test_a_tool_that_says_it_failed_is_an_error_of_the_tool(library_at):
-    run = work(start(a_troubled_release(library_at, "error")))
+def test_a_tool_that_says_it_failed_is_an_error_of_the_tool(library):
+    run = work(start(a_troubled_release(library, "error")))
 
     step = run.steps.get(kind="tool")
     assert (step.status, step.error, step.summary) == ("failed", "tool_error", "No such book.")
