@@ -41,6 +41,7 @@ LONGEST_TOLD = 200
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 LOOK_S = 30.0  # between two looks whether a connection is still wanted, and up to date
+QUIET_S = 5.0  # between two looks that the server itself asks for; calls look at once
 IDLE_S = 600.0
 
 
@@ -62,7 +63,7 @@ class Connection:
     used_at: float = field(default_factory=time.monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
-    is_closing: bool = False
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def told(self) -> str:
@@ -73,10 +74,10 @@ class Connection:
 
     @property
     def is_over(self) -> bool:
-        return self.is_closing or time.monotonic() - self.used_at > IDLE_S
+        return self.closing.is_set() or time.monotonic() - self.used_at > IDLE_S
 
     def close(self) -> None:
-        self.is_closing = True
+        self.closing.set()
         self.nudge.set()
 
     def heard_of_change(self) -> None:
@@ -320,6 +321,8 @@ class Pool:
             except NotUsable:
                 return
             await self.offered(connection, "")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(connection.closing.wait(), QUIET_S)
 
     async def _end(self, kept: _Kept) -> None:
         task, kept.task, connection, kept.connection = kept.task, None, kept.connection, None

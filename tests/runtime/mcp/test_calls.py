@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -290,7 +291,7 @@ def test_a_cancelled_run_tells_the_server_to_let_go(library):
 
     cancelling = in_background(cancel)
     began = time.monotonic()
-    done = work_until_cancelled(run)
+    done = work_until_cancelled(run, lambda: "let go" in library.done)
     cancelling.join()
 
     assert done.status == RunStatus.CANCELLED
@@ -298,8 +299,8 @@ def test_a_cancelled_run_tells_the_server_to_let_go(library):
     assert library.done == ["trouble hang", "let go"]
 
 
-def work_until_cancelled(run: Run) -> Run:
-    """As `work`, with the engine looking for requests the way a worker's heartbeat makes it."""
+def work_until_cancelled(run: Run, is_over: Callable[[], bool]) -> Run:
+    """As `work`, with the engine looking for requests the way a worker's heartbeat makes it, until that is so."""
     import asyncio
 
     from runtime import toolbox, worker, workers
@@ -321,7 +322,9 @@ def work_until_cancelled(run: Run) -> Run:
         try:
             await engine.run_turn(run.pk)
             await engine.settle()
-            await asyncio.sleep(0.3)
+            until = time.monotonic() + 10
+            while not is_over() and time.monotonic() < until:  # noqa: ASYNC110  # another process says it in a file
+                await asyncio.sleep(0.05)
         finally:
             looking.cancel()
             await toolbox.aclose_all()
@@ -410,8 +413,8 @@ def test_nothing_of_a_server_is_left_when_the_worker_is_gone(library):
 
     work(start(release))
 
-    until = time.monotonic() + 5
-    while processes_of(library.folder) and time.monotonic() < until:
+    until = time.monotonic() + 15
+    while (processes_of(library.folder) or zombies()) and time.monotonic() < until:
         time.sleep(0.1)
     assert processes_of(library.folder) == []
     assert zombies() == []
