@@ -81,7 +81,7 @@ def crashed(name: str = "known_send", **content: Any) -> Run:
         raise journal.LeaseLost
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runtime.calling._perform", dying)
+        patch.setattr("runtime.calling.perform", dying)
         work(run)
     assert run.steps.get(kind=StepKind.TOOL).status == "started"
     workers.register("test")
@@ -226,7 +226,7 @@ def test_who_repeated_the_call_counts_as_well_as_who_made_it_first():
         raise journal.LeaseLost
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runtime.calling._perform", dying)
+        patch.setattr("runtime.calling.perform", dying)
         work(run)
     workers.register("test")
     Run.objects.filter(pk=run.pk).update(wake_at=None)  # a second recovery in a row waits a little

@@ -264,7 +264,7 @@ def test_no_card_is_left_open_behind_a_switch_that_was_engaged_meanwhile():
 def crash_after_intent(run: Run) -> None:
     """The journal as a worker leaves it that dies between intent and result."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runtime.calling._perform", dying)
+        patch.setattr("runtime.calling.perform", dying)
         work(run)
     assert run.steps.get(kind=StepKind.TOOL).status == "started"
     workers.register("test")  # the next life frees the run

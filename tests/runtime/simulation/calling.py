@@ -195,7 +195,7 @@ def recover(at: Surroundings, turn: Turn, command: Recover) -> Generator[str, No
 
 
 def carry_out(at: Surroundings, turn: Turn, manifest: ToolManifest, entry: Entry, *, again: bool = False) -> Await:
-    """As calling._perform: make the call whose intent is committed, and commit its result."""
+    """As calling.perform: make the call whose intent is committed, and commit its result."""
     key = entry.idempotency_key if at.mechanisms.same_key or not again else f"{entry.idempotency_key}:again"
     sent = Sent(turn.row.id, entry.name, key, entry.call_id, dict(entry.input["arguments"]))
     finished = Finished(entry.id, StepStatus.DONE, output={"content": "done"})
