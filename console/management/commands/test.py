@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -13,6 +16,7 @@ from django.core.management.base import BaseCommand
 JOURNEYS = Path("tests/journeys")
 MOST_PROCESSES = 4
 NOTHING_COLLECTED = 5
+WATCHING = frozenset({"-s", "--capture=no", "--pdb", "--trace"})
 
 
 class Command(BaseCommand):
@@ -34,17 +38,28 @@ class Command(BaseCommand):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Both parts, or the one that the paths among the arguments name. The worse exit status of the two."""
-    statuses = []
-    for is_journeys in (False, True):
-        command = part(arguments, is_journeys=is_journeys)
-        if command is not None:
-            print(f"\n$ python {' '.join(command[1:])}", flush=True)
-            status = subprocess.run(command, cwd=settings.BASE_DIR, check=False).returncode
-            statuses.append(status if status >= 0 else 128 - status)
+    """Both parts, or the one that the paths among the arguments name. The worse exit status of the two.
+
+    Together they run side by side, since both wait much; what the journeys print comes at the end. Whoever wants to
+    see or to touch what happens (`-s`, `--pdb`) gets one after the other.
+    """
+    commands = [command for flag in (False, True) if (command := part(arguments, is_journeys=flag)) is not None]
+    watched = commands if WATCHING.intersection(arguments) else commands[:1]
+    with tempfile.TemporaryFile("w+") as said, ThreadPoolExecutor() as pool:
+        beside = [pool.submit(_status, command, said) for command in commands[len(watched) :]]
+        statuses = [_status(command) for command in watched] + [each.result() for each in beside]
+        said.seek(0)
+        shutil.copyfileobj(said, sys.stdout)
+    sys.stdout.flush()
     # A selection (-k) may leave one part empty; only when both are was it a mistake.
     told = [status for status in statuses if status != NOTHING_COLLECTED]
     return max(told, default=NOTHING_COLLECTED)
+
+
+def _status(command: Sequence[str], out: TextIO | None = None) -> int:
+    print(f"\n$ python {' '.join(command[1:])}", file=out, flush=True)
+    status = subprocess.run(command, cwd=settings.BASE_DIR, check=False, stdout=out, stderr=out).returncode
+    return status if status >= 0 else 128 - status
 
 
 def part(arguments: Sequence[str], *, is_journeys: bool) -> list[str] | None:
