@@ -78,6 +78,22 @@ def errors(schema: str, value: Any) -> dict[str, str]:
     return found
 
 
+def first(schema: str, value: Any) -> tuple[str, str] | None:
+    """Where a value breaks the schema (as JSON) first, and by which of its rules. Neither repeats the value."""
+    token = _steps.set([0])
+    try:
+        wrong = next(_validator(schema).iter_errors(value), None)
+    except Unresolvable as unknown:
+        return "", f"a reference to {unknown.ref[:200]}, which is nowhere in it"
+    except TooMuch as much:
+        return "", str(much)
+    finally:
+        _steps.reset(token)
+    if wrong is None:
+        return None
+    return ".".join(map(str, wrong.absolute_path)), ".".join(map(str, wrong.absolute_schema_path))
+
+
 @lru_cache(maxsize=512)
 def _validator(schema: str) -> jsonschema.protocols.Validator:
     parsed = json.loads(schema)
