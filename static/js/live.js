@@ -7,10 +7,11 @@
 // this file already gathers a topic's notices (at most two a second, never losing the last), which htmx's would lose.
 //
 // States: live, reconnecting, polling (after two failed connects), offline. In each but offline every topic of the
-// page is also asked again every 20 s, so that a lost notice costs 20 s at most. "Live" is shown once the server has
+// page is also asked again every 20 s, that of a single object every 5 s: so long a lost notice costs at most. "Live" is shown once the server has
 // said that it listens: from then on no notice is missed.
 
 const CATCH_UP_MS = 20_000;
+const CATCH_UP_OBJECT_MS = 5_000; // somebody waits for what becomes of it; once it is final nothing is asked
 const GATHER_MS = 500;
 const GATHER_DRAFT_MS = 100; // text that is being written: little to fetch, and it should be seen growing
 const SETTLE_MS = 100; // a region that was swapped in hears notices only after htmx has settled it (20 ms)
@@ -147,6 +148,9 @@ function connect() {
 setInterval(() => {
   if (state !== "offline") fireAll();
 }, CATCH_UP_MS);
+setInterval(() => {
+  if (state !== "offline") [...topics()].filter((topic) => topic.includes(":")).forEach(fire);
+}, CATCH_UP_OBJECT_MS);
 
 // An open dialog, or details that somebody reads, are not taken away: the region is renewed once they are closed.
 function isHeld(region) {

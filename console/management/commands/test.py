@@ -15,7 +15,8 @@ from django.core.management.base import BaseCommand
 
 JOURNEYS = Path("tests/journeys")
 MOST_PROCESSES = 4
-NOTHING_COLLECTED = 5
+SOME_FAILED, NOTHING_COLLECTED = 1, 5
+JOURNEYS_CACHE = ".pytest_cache/journeys"  # of their own: both parts remember what failed
 WATCHING = frozenset({"-s", "--capture=no", "--pdb", "--trace"})
 
 
@@ -40,8 +41,9 @@ class Command(BaseCommand):
 def run(arguments: Sequence[str]) -> int:
     """Both parts, or the one that the paths among the arguments name. The worse exit status of the two.
 
-    Together they run side by side, since both wait much; what the journeys print comes at the end. Whoever wants to
-    see or to touch what happens (`-s`, `--pdb`) gets one after the other.
+    Together they run side by side, since both wait much; what the journeys print comes at the end. A journey that
+    failed is run once more when the machine is free: what fails again is broken. Whoever wants to see or to touch what
+    happens (`-s`, `--pdb`) gets one after the other.
     """
     commands = [command for flag in (False, True) if (command := part(arguments, is_journeys=flag)) is not None]
     watched = commands if WATCHING.intersection(arguments) else commands[:1]
@@ -51,6 +53,10 @@ def run(arguments: Sequence[str]) -> int:
         said.seek(0)
         shutil.copyfileobj(said, sys.stdout)
     sys.stdout.flush()
+    if beside and statuses[-1] == SOME_FAILED:
+        print("\nOnce more, alone: the journeys that failed beside the other tests. What passes now is named above.")
+        again = _status([*commands[-1], "--last-failed", "--last-failed-no-failures=none"])
+        statuses[-1] = SOME_FAILED if again == NOTHING_COLLECTED else again
     # A selection (-k) may leave one part empty; only when both are was it a mistake.
     told = [status for status in statuses if status != NOTHING_COLLECTED]
     return max(told, default=NOTHING_COLLECTED)
@@ -72,7 +78,7 @@ def part(arguments: Sequence[str], *, is_journeys: bool) -> list[str] | None:
     command = [sys.executable, "-m", "pytest", *others]
     if is_journeys:
         return (
-            [*command, "-p", "no:xdist", *(mine or [str(JOURNEYS)])]
+            [*command, "-p", "no:xdist", "-o", f"cache_dir={JOURNEYS_CACHE}", *(mine or [str(JOURNEYS)])]
             if (settings.BASE_DIR / JOURNEYS).is_dir()
             else None
         )
