@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.db import transaction
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from console.actors import Actor
 
@@ -63,6 +63,8 @@ async def publish(*topics: str) -> None:
         await pipeline.execute()
 
 
+CONNECTIONS = 2  # of one loop, for publishing
+LONGEST_WAIT_S = 10.0  # for one of them
 _connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
 
 
@@ -70,7 +72,9 @@ def _connection() -> Redis:
     """The Redis connection of the running loop that publishes."""
     loop = asyncio.get_running_loop()
     if loop not in _connections:
-        _connections[loop] = Redis.from_url(settings.REDIS_URL)
+        # Whoever comes in a burst waits for a turn; the plain pool refuses the 101st, and its notice would be lost.
+        pool = BlockingConnectionPool.from_url(settings.REDIS_URL, max_connections=CONNECTIONS, timeout=LONGEST_WAIT_S)
+        _connections[loop] = Redis(connection_pool=pool)
     return _connections[loop]
 
 

@@ -29,6 +29,7 @@ from runtime import (
 )
 from runtime.circuits import Open, Outcome
 from runtime.flights import Interrupted
+from runtime.guarding import AboutCall
 from runtime.journal import CancelRequested, NewStep, SwitchedOff, Write
 from runtime.messages import Call
 from runtime.policies import gating, looping, provenance, ruling
@@ -85,10 +86,10 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
     is_edited = approval is not None and approval.verdict == StepVerdict.EDITED
     is_first = command.again is None and (approval is None or is_edited)
     about = await guarding.consider(turn, call, prepared.arguments, is_first=is_first, is_edited=is_edited)
-    facts = replace(_facts(turn, command, prepared, prints, await engine.switches()), content=about.found)
+    seen = await totals.seen(engine, turn, manifest)
+    facts = _facts(turn, command, prepared, prints, await engine.switches(), about, seen)
     if facts.principal.kind == PrincipalKind.STAFF:
         facts = await threads.run(acting.as_staff, facts)
-    facts = replace(facts, totals=await totals.seen(engine, turn, manifest))
     verdict = gating.decide_call(facts)
     if isinstance(verdict, Refuse) and verdict.switch_id:  # a switch that was lifted meanwhile refuses nothing
         verdict = gating.decide_call(replace(facts, switches=await engine.switches(fresh=True)))
@@ -123,7 +124,13 @@ async def judge(engine: Shell, turn: Turn, command: Judge) -> bool:
 
 
 def _facts(
-    turn: Turn, command: Judge, prepared: toolbox.Prepared, prints: Prints, engaged: tuple[Engaged, ...]
+    turn: Turn,
+    command: Judge,
+    prepared: toolbox.Prepared,
+    prints: Prints,
+    engaged: tuple[Engaged, ...],
+    about: AboutCall,
+    seen: Totals | None,
 ) -> Facts:
     """What the gate is told. A call that is made again was counted when it was made first."""
     call, counted = command.call, int(command.again is not None)
@@ -152,6 +159,8 @@ def _facts(
         labels=turn.labels.get(call.name),
         thread_id=turn.public_thread_id,
         now=datetime.now(UTC),
+        content=about.found,
+        totals=seen,
     )
 
 

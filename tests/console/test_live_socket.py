@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +11,7 @@ from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.db import transaction
+from redis import Redis
 
 from console import consumers, live
 from console.asgi import application
@@ -226,3 +228,17 @@ def test_a_lost_notice_does_not_undo_the_work(monkeypatch, caplog):
     live.settle()
 
     assert "They catch up by polling" in caplog.text
+
+
+def test_a_burst_of_notices_loses_none():
+    """As when a worker parks hundreds of runs at once: each of them is on somebody's page."""
+    burst = 400
+    with Redis.from_url(settings.REDIS_URL) as redis, redis.pubsub() as heard:
+        heard.psubscribe("*__group__live.lamps.*")
+        assert heard.get_message(timeout=5) is not None  # subscribed
+
+        for number in range(burst):
+            live.send(f"lamps:{number}")
+
+        told = [message["channel"] for message in iter(partial(heard.get_message, timeout=3), None)]
+    assert (len(told), len(set(told))) == (burst, burst)
