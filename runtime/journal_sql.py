@@ -1,6 +1,9 @@
 """The one statement that writes operations of many runs: fenced, guarded, and no larger than what it has to write.
 
 Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within the write of their run.
+
+What is true of a row beside its key is asked with IS NOT DISTINCT FROM, which no index answers: planned while the tables
+were small, the statement would go through all running runs, or all steps of a run, for each row that it writes.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ run AS (
         queued_at = CASE op.status WHEN 'queued' THEN t ELSE queued_at END,
         wake_at = op.wake_at
     FROM op
-    WHERE id = op.run_id AND r.fence = op.fence AND r.status = 'running' AND block IS NULL
+    WHERE id = op.run_id AND r.fence = op.fence AND r.status IS NOT DISTINCT FROM 'running' AND block IS NULL
         AND (guarded IS NULL OR cancel_requested_at IS NULL AND pause_requested_at IS NULL)
     RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at AS c, pause_requested_at AS p, drafted,
         is_awaited
@@ -81,7 +84,7 @@ done AS (
         done_seq = base + f.done_seq
     FROM jsonb_populate_recordset(NULL::runtime_step, %(finished)s) AS f
         JOIN run USING (run_id)
-    WHERE step.id = f.id AND step.run_id = run.run_id AND step.finished_at IS NULL
+    WHERE step.id = f.id AND step.run_id IS NOT DISTINCT FROM run.run_id AND step.finished_at IS NULL
     RETURNING step.id
 ),
 results AS (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import get_args
 import pytest
 from django.db import connection
 from django.utils.timezone import now
+from psycopg.types.json import Jsonb
 
 from approvals import requests
 from approvals.models import ApprovalRequest
@@ -340,6 +342,19 @@ def test_the_same_idempotency_key_returns_the_first_run():
 def test_the_statement_of_every_write_stays_short_enough_for_the_driver_to_keep_it_parsed():
     """psycopg parses a statement anew at each execution when it is longer than 4,096 characters."""
     assert len(journal_sql.write(get_args(journal_sql.Part))) < 4096
+
+
+def test_the_statement_of_every_write_finds_its_rows_by_their_keys():
+    """Planned on small tables, it went through all running runs, and all steps of a run, for each row that it wrote."""
+    with connection.cursor() as cursor:
+        sql = journal_sql.write(get_args(journal_sql.Part))
+        names = ("ops", "steps", "payloads", "finished", "results", "events")
+        cursor.execute(f"EXPLAIN {sql}", {name: Jsonb([]) for name in names})
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    used = set(re.findall(r"(?:Index Scan using|Bitmap Index Scan on) (\w+)", plan))
+    assert used == {"runtime_run_pkey", "runtime_step_pkey", "runtime_steppayload_pkey", "runtime_draft_pkey"}
+    assert "Seq Scan" not in plan
 
 
 def test_a_superseded_worker_can_never_write_again():
