@@ -2,8 +2,8 @@
 
 Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are places within the write of their run.
 
-What is true of a row beside its key is asked with IS NOT DISTINCT FROM, which no index answers: planned while the tables
-were small, the statement would go through all running runs, or all steps of a run, for each row that it writes.
+What is true of a row beside its key is asked with IS NOT DISTINCT FROM, which no index answers: planned while the
+tables were small, the statement would go through all running runs, or all steps of a run, for each row that it writes.
 """
 
 from __future__ import annotations
