@@ -18,6 +18,8 @@ from jsonschema.validators import extend, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from releases.policies.patterns import compiled
+
 MOST_ERRORS = 10
 MOST_STEPS = 50_000  # of one validation: references, alternatives, elements and properties that are looked at
 LONGEST_UNIQUE = 1_000  # elements of an array that are compared with each other
@@ -167,7 +169,6 @@ def _additional_properties(chosen: Any) -> Any:
     return bounded
 
 
-@lru_cache(maxsize=2048)
 def _compiled(pattern: str) -> Any:
     """A pattern of RE2.
 
@@ -177,10 +178,7 @@ def _compiled(pattern: str) -> Any:
     import re2
 
     try:
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = 1 << 20
-        return re2.compile(pattern, options)
+        return compiled(pattern, case_sensitive=True)
     except re2.error as wrong:
         raise ValueError(f"pattern {pattern[:80]!r} cannot be matched in linear time: {wrong}") from wrong
 

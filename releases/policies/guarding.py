@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from releases.bundles import Bundle, Guardrail, ModelSpec
+from releases.policies.patterns import compiled
 
 CALL_SIDES = frozenset({"retrieved", "arguments", "results"})
 ALL_SIDES = CALL_SIDES | {"input", "output"}
@@ -28,7 +29,6 @@ CAN_REDACT = frozenset({"secrets", "personal_data", "hidden_characters", "banned
 PersonalKind = Literal["email", "phone", "card", "iban", "ssn"]
 MOST_PATTERNS = 50
 LONGEST_PATTERN = 500
-PATTERN_MEMORY = 1 << 20  # bytes that a compiled pattern may take
 MOST_SCHEMA_PARTS = 2_000  # parts of a JSON schema, counted as often as it refers to them
 
 Phrase = Annotated[str, Field(min_length=1, max_length=200)]
@@ -167,10 +167,8 @@ def wrong_pattern(pattern: str) -> str:
     and no references back."""
     import re2
 
-    options = re2.Options()
-    options.max_mem, options.log_errors, options.case_sensitive = PATTERN_MEMORY, False, False
     try:
-        re2.compile(pattern, options)
+        compiled(pattern)
     except re2.error as wrong:
         said = wrong.args[0] if wrong.args else "unknown"
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)

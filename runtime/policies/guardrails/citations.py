@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runtime.policies.guardrails import words
+from releases.policies import patterns
 from runtime.policies.guardrails.rewriting import Found, plain
 
 # Square brackets around one word, as in [returns#window@2026.11]; not a link, whose address follows in parentheses.
@@ -53,7 +53,7 @@ def passages(results: Iterable[str]) -> dict[str, str]:
 
 def _cited(pattern: str | None, text: str) -> list[tuple[str, str]]:
     """Each citation with the words before it, from the citation before on."""
-    expression: Any = words.compiled(pattern) if pattern else USUAL
+    expression: Any = patterns.compiled(pattern) if pattern else USUAL
     found, reached = [], 0
     for match in expression.finditer(text):
         groups = match.groups()

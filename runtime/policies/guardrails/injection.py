@@ -5,7 +5,7 @@ is not safe, so nothing is let pass because of this check.
 from __future__ import annotations
 
 from console import redact
-from runtime.policies.guardrails import words
+from releases.policies import patterns
 from runtime.policies.guardrails.rewriting import Found, readable
 
 SIGNS = {
@@ -33,7 +33,7 @@ MOST_SHOWN = 120  # characters of an excerpt
 def suspicion(text: str) -> Found | None:
     """The signs that the text carries, each with where it was seen."""
     read = readable(text)
-    seen = {name: match for name, sign in SIGNS.items() if (match := words.compiled(sign).search(read))}
+    seen = {name: match for name, sign in SIGNS.items() if (match := patterns.compiled(sign).search(read))}
     if not seen:
         return None
     shown = tuple(f"{name}: “{_excerpt(match[0])}”" for name, match in seen.items())

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from console import redact
-from releases.policies.guarding import PATTERN_MEMORY
+from releases.policies.patterns import compiled
 from runtime.policies.guardrails.rewriting import HIDDEN, Found, plain, readable, rewrite, texts
-
-if TYPE_CHECKING:
-    import re2
 
 USUAL_LENGTH = 20_000  # characters
 REMOVED = "[removed]"
@@ -69,15 +65,6 @@ def topics(settings: Mapping[str, Any], value: Any) -> Found | None:
             sentence = f"The text matches the pattern “{pattern[:80]}”."
             return Found(sentence, _places(found_at), lambda: _without(value, phrases, patterns))
     return None
-
-
-@lru_cache(maxsize=512)
-def compiled(pattern: str) -> re2.Pattern:
-    import re2
-
-    options = re2.Options()
-    options.max_mem, options.log_errors, options.case_sensitive = PATTERN_MEMORY, False, False
-    return re2.compile(pattern, options)
 
 
 def _all(settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
