@@ -10,8 +10,8 @@
 // page is also asked again every 20 s, that of a single object every 5 s: so long a lost notice costs at most. "Live" is shown once the server has
 // said that it listens: from then on no notice is missed.
 
-const CATCH_UP_MS = 20_000;
-const CATCH_UP_OBJECT_MS = 5_000; // somebody waits for what becomes of it; once it is final nothing is asked
+const CATCH_UP_MS = 5_000; // a single object: somebody waits for what becomes of it; once it is final nothing is asked
+const LISTS_EVERY = 4; // of these rounds
 const GATHER_MS = 500;
 const GATHER_DRAFT_MS = 100; // text that is being written: little to fetch, and it should be seen growing
 const SETTLE_MS = 100; // a region that was swapped in hears notices only after htmx has settled it (20 ms)
@@ -72,10 +72,6 @@ function changed(topic) {
     waiting.delete(topic);
     if (gathering.again) changed(topic);
   }, topic.startsWith("draft:") ? GATHER_DRAFT_MS : GATHER_MS);
-}
-
-function fireAll() {
-  topics().forEach(fire);
 }
 
 function show(next) {
@@ -145,12 +141,12 @@ function connect() {
   };
 }
 
+let rounds = 0;
 setInterval(() => {
-  if (state !== "offline") fireAll();
+  rounds += 1;
+  if (state === "offline") return;
+  [...topics()].filter((topic) => topic.includes(":") || rounds % LISTS_EVERY === 0).forEach(fire);
 }, CATCH_UP_MS);
-setInterval(() => {
-  if (state !== "offline") [...topics()].filter((topic) => topic.includes(":")).forEach(fire);
-}, CATCH_UP_OBJECT_MS);
 
 // An open dialog, or details that somebody reads, are not taken away: the region is renewed once they are closed.
 function isHeld(region) {
