@@ -15,7 +15,7 @@ from console.roles import Role
 from runtime.models import Breaker
 from runtime.states import BreakerKind, BreakerState
 from tests.builders import a_breaker, a_release, a_tool, a_user, an_agent, an_approval
-from tests.journeys import doors
+from tests.journeys import doors, looks
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -56,12 +56,8 @@ def console(page: Page, stage: Stage) -> Page:
 def test_nothing_is_wrong_in_either_theme_and_width(
     console: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], theme: str, width: int
 ) -> None:
-    console.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-    console.set_viewport_size({"width": width, "height": 900})
-    for address in ("/breakers/", f"/approvals/{stage.question.public_id}/"):
-        console.goto(address)
-        assert axe(console) == []
-        assert console.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    pages = {"breakers": "/breakers/", "question": f"/approvals/{stage.question.public_id}/"}
+    looks.nothing_is_wrong(console, axe, pages, theme=theme, width=width)
     console.goto("/breakers/")
     console.get_by_role("button", name="Close").first.click()
     expect(console.get_by_role("dialog")).to_be_visible()

@@ -16,7 +16,7 @@ from releases.models import Release
 from runtime.models import Run
 from runtime.states import RunStatus
 from tests.builders import a_release, a_user, an_agent
-from tests.journeys import doors
+from tests.journeys import doors, looks
 
 CARD = "4111 1111 1111 1111"
 QUESTION = f"How long does a refund take until it is on my card? It is {CARD}."
@@ -44,17 +44,6 @@ def mara(database: str) -> User:
 def console(page: Page, mara: User) -> Page:
     doors.enter(page, mara)
     return page
-
-
-def is_sound(page: Page, axe: Callable[[Page], list[dict[str, Any]]]) -> None:
-    for width in (1440, 390):
-        page.set_viewport_size({"width": width, "height": 900})
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-            assert axe(page) == []
-            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.emulate_media(color_scheme="light")
 
 
 def test_an_answer_waits_for_a_person_and_its_trace_says_what_the_guardrails_found(
@@ -85,7 +74,7 @@ def test_an_answer_waits_for_a_person_and_its_trace_says_what_the_guardrails_fou
     expect(inspector).to_contain_text("The text retrieved by search_policy")
     expect(inspector).to_contain_text("Words meant for the model")
     expect(inspector).to_contain_text("Let it pass")
-    is_sound(console, axe)
+    looks.nothing_is_wrong_here(console, axe)
     shots(console, "guardrails-2-inspector")
 
     # The answer waits. A person reads why, and lets it out in other words.
@@ -95,7 +84,7 @@ def test_an_answer_waits_for_a_person_and_its_trace_says_what_the_guardrails_fou
     expect(card.get_by_role("heading", level=2).first).to_have_text("May this answer be given?")
     expect(card).to_contain_text("The text matches the pattern")
     expect(card).to_contain_text("guardrail:no-deadlines, version 3")
-    is_sound(console, axe)
+    looks.nothing_is_wrong_here(console, axe)
     shots(console, "guardrails-3-card")
     answer = card.locator("textarea[name$=text]")
     answer.fill("It takes a few days. [returns#refunds@2026.11]")

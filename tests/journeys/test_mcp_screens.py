@@ -16,7 +16,7 @@ from console.models import User
 from console.roles import Role
 from runtime.mcp.models import McpReview, McpServer
 from tests.builders import a_user, an_mcp_server, an_mcp_tool
-from tests.journeys import doors
+from tests.journeys import doors, looks
 from tests.runtime.mcp.conftest import PLAIN, command
 
 WIDTHS = (1440, 390)
@@ -77,13 +77,8 @@ def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
 def test_nothing_is_wrong_in_either_theme_and_width(
     console: Page, axe: Callable[[Page], list[dict[str, Any]]], theme: str, width: int
 ) -> None:
-    console.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-    console.set_viewport_size({"width": width, "height": 900})
-
-    for address in ("/mcp/", "/mcp/new/", "/mcp/archive/", "/mcp/archive/tools/find_book/", "/mcp/archive/tools/lend/"):
-        console.goto(address)
-        assert axe(console) == [], address
-        assert console.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, address
+    pages = ("/mcp/", "/mcp/new/", "/mcp/archive/", "/mcp/archive/tools/find_book/", "/mcp/archive/tools/lend/")
+    looks.nothing_is_wrong(console, axe, {address: address for address in pages}, theme=theme, width=width)
     console.get_by_role("button", name="Review").click()
     expect(console.get_by_role("dialog")).to_be_visible()
     assert axe(console) == []

@@ -19,7 +19,7 @@ from releases.models import Release
 from runtime.models import RuleCount, Run
 from runtime.states import StepKind, StepStatus, StepVerdict
 from tests.builders import a_decision, a_release, a_run, a_step, a_tool, a_user, an_agent, an_approval
-from tests.journeys import doors
+from tests.journeys import doors, looks
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -97,8 +97,6 @@ def a_question(needed: int = 2) -> ApprovalRequest:
 def test_nothing_is_wrong_in_either_theme_and_width(
     console: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], theme: str, width: int
 ) -> None:
-    console.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-    console.set_viewport_size({"width": width, "height": 900})
     question = a_question()
     pages = {
         "changed": address(stage, "rule=at-night"),
@@ -107,10 +105,7 @@ def test_nothing_is_wrong_in_either_theme_and_width(
         "question": question.get_absolute_url(),
     }
 
-    for name, url in pages.items():
-        console.goto(url)
-        assert axe(console) == [], name
-        assert console.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
+    looks.nothing_is_wrong(console, axe, pages, theme=theme, width=width)
 
 
 def test_screenshots(console: Page, stage: Stage, shots: Callable[..., None], complaints: Any) -> None:

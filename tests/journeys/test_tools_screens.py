@@ -16,7 +16,7 @@ from releases import releases
 from releases.models import Release
 from telemetry.models import MetricPoint
 from tests.builders import a_breaker, a_bundle, a_release, a_switch, a_tool, a_user, an_agent
-from tests.journeys import doors
+from tests.journeys import doors, looks
 
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
 PAY = a_tool(
@@ -82,13 +82,7 @@ def addresses(stage: Stage) -> dict[str, str]:
 def test_nothing_is_wrong_in_either_theme_and_width(
     console: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], theme: str, width: int
 ) -> None:
-    console.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-    console.set_viewport_size({"width": width, "height": 900})
-
-    for name, address in addresses(stage).items():
-        console.goto(address)
-        assert axe(console) == [], name
-        assert console.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
+    looks.nothing_is_wrong(console, axe, addresses(stage), theme=theme, width=width)
 
 
 def test_screenshots(console: Page, stage: Stage, shots: Callable[..., None]) -> None:
