@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from releases.bundles import Guardrail
+from releases.bundles import Guardrail, Side
 from runtime import grading, threads, verdicts
 from runtime.grading import Grade, Question
 from runtime.journal import NewStep, Write
@@ -56,6 +56,8 @@ async def check_output(engine: Shell, turn: Turn, text: str) -> bool:
 
 async def look_first(turn: Turn, reply: Reply) -> tuple[Reply, list[NewStep]]:
     """As `first_look`; at a long reply beside the loop."""
+    if not (_early(turn, "output") or _early(turn, "arguments")):
+        return reply, []
     size = len(reply.text) + sum(len(str(call.arguments)) for call in reply.calls)
     if size <= LONG:
         return first_look(turn, reply)
@@ -65,21 +67,20 @@ async def look_first(turn: Turn, reply: Reply) -> tuple[Reply, list[NewStep]]:
 
 def first_look(turn: Turn, reply: Reply) -> tuple[Reply, list[NewStep]]:
     """The reply as it may be kept, and the verdicts about it that go with its step."""
-    early = {
-        on: [rail for rail in turn.bundle.rails.get(on, ()) if guardrails.is_early(rail)]
-        for on in ("output", "arguments")
-    }
-    if not early["output"] and not early["arguments"]:
-        return reply, []
+    of_text, of_calls = _early(turn, "output"), _early(turn, "arguments")
     started = datetime.now(UTC)
-    text, steps = _first_look_at_text(turn, early["output"], reply, started)
+    text, steps = _first_look_at_text(turn, of_text, reply, started)
     calls = []
     for call in reply.calls:
-        seen, more = _first_look_at_call(turn, early["arguments"], call, started)
+        seen, more = _first_look_at_call(turn, of_calls, call, started)
         calls.append(seen)
         steps += more
-    opaque = _reasoning([rail for rails in early.values() for rail in rails if rail.then == "redact"], reply)
+    opaque = _reasoning([rail for rail in (*of_text, *of_calls) if rail.then == "redact"], reply)
     return replace(reply, text=text, calls=tuple(calls), opaque=opaque), steps
+
+
+def _early(turn: Turn, on: Side) -> list[Guardrail]:
+    return [rail for rail in turn.bundle.rails.get(on, ()) if guardrails.is_early(rail)]
 
 
 def watched(turn: Turn) -> Callable[[str], str] | None:
@@ -232,7 +233,7 @@ def _reasoning(redacting: Sequence[Guardrail], reply: Reply) -> tuple[dict[str, 
 
 async def _noted(engine: Shell, turn: Turn, moment: datetime) -> list[NewStep]:
     """Only a release that looks at messages before they are stored has something to read here."""
-    if not any(guardrails.is_early(rail) for rail in turn.bundle.rails.get("input", ())):
+    if not _early(turn, "input"):
         return []
     async with engine.pool.connection() as connection:
         cursor = await connection.execute(NOTED_SQL, [turn.run_id])
