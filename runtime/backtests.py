@@ -14,6 +14,7 @@ from django.db import connection
 from console import ids
 from releases.bundles import Rule, ToolManifest
 from releases.models import Agent
+from releases.policies.variables import Circumstances
 from runtime import tallies
 from runtime.models import Run
 from runtime.policies import backtesting
@@ -74,12 +75,12 @@ def attempt(rule: Rule, tool: ToolManifest, agent: Agent, *, most: int = USUAL_C
         cursor.execute(PAST_SQL, {"agent": agent.pk, "runs": MOST_RUNS, "tool": tool.name, "most": most + 1})
         rows = cursor.fetchall()
     runs = Run.objects.only(*OF_THE_RUN).in_bulk({row[1] for row in rows})
-    calls = [past for row in rows[:most] if (past := _past(row, runs, tool)) is not None]
-    report = backtesting.judge(rule, tool, agent.slug, calls)
+    calls = [past for row in rows[:most] if (past := _past(row, runs, tool, agent)) is not None]
+    report = backtesting.judge(rule, tool, calls)
     return Tried(report, runs, min((past.at for past in calls), default=None), len(rows) > most)
 
 
-def _past(row: Sequence[Any], runs: Mapping[UUID, Run], tool: ToolManifest) -> Past | None:
+def _past(row: Sequence[Any], runs: Mapping[UUID, Run], tool: ToolManifest, agent: Agent) -> Past | None:
     step_id, run_id, kind, status, rule, verdict, error, number, at, given, has_origins, approvals, calls = row
     run, given = runs.get(run_id), json.loads(given)
     is_call = kind != "guardrail"
@@ -88,17 +89,23 @@ def _past(row: Sequence[Any], runs: Mapping[UUID, Run], tool: ToolManifest) -> P
         return None
     judged = "allow" if is_call else {StepVerdict.ASKED: "ask", StepVerdict.REFUSED: "refuse"}[StepVerdict(verdict)]
     is_later = is_call and (rule == "approved" or number > 1)  # its first judgement is another row
-    return Past(
-        key=Place(run_id, step_id),
-        at=at.astimezone(UTC),
-        arguments=arguments,
-        verdict="" if is_later else judged,
+    at = at.astimezone(UTC)
+    around = Circumstances(
+        agent=agent.slug,
         principal=run.principal,
         scopes=frozenset(run.scopes),
         thread_id=ids.public("thr", run.thread_id),
         tainted=bool(has_origins) or run.tainted,
         approvals=approvals,
         tool_calls=calls,
+        now=at,
+    )
+    return Past(
+        key=Place(run_id, step_id),
+        at=at,
+        arguments=arguments,
+        verdict="" if is_later else judged,
+        around=around,
         counts=is_call and _counts(status, error, tool),
     )
 

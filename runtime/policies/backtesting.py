@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from console.principals import Principal
 from releases.bundles import Rule, ToolManifest
 from releases.policies import variables
 from releases.policies.variables import Circumstances, Total, Totals
@@ -21,19 +20,15 @@ STRICTNESS = ("allow", "ask", "refuse")
 class Past:
     """One call as it was proposed and judged, or made after a person's approval (then `verdict` is empty).
 
-    `counts`: it was made, and happened or may have, so that totals of its day have it.
+    `around` is what was known besides, but for the totals. `counts`: it was made, and happened or may have, so that
+    totals of its day have it.
     """
 
     key: Any
     at: datetime
     arguments: Mapping[str, Any]
     verdict: str  # allow, ask, refuse
-    principal: Principal
-    scopes: frozenset[str] = frozenset()
-    thread_id: str = ""
-    tainted: bool = False
-    approvals: int = 0
-    tool_calls: int = 0
+    around: Circumstances
     counts: bool = False
 
 
@@ -65,7 +60,7 @@ class Report:
         return sum(bool(match.error) for match in self.matches)
 
 
-def judge(rule: Rule, tool: ToolManifest, agent: str, calls: Sequence[Past]) -> Report:
+def judge(rule: Rule, tool: ToolManifest, calls: Sequence[Past]) -> Report:
     """Ask the rule about each call, as if it had been in force.
 
     Totals are those of the calls given, in their order: what the rule itself would have stopped stays counted. A rule
@@ -78,7 +73,7 @@ def judge(rule: Rule, tool: ToolManifest, agent: str, calls: Sequence[Past]) -> 
     for past in sorted(calls, key=lambda one: one.at):
         if past.verdict:
             examined += 1
-            around = _around(agent, past, days)
+            around = replace(past.around, totals=days.of(past))
             if held := ruling.held([rule], tool, past.arguments, around):
                 match = Match(past, max(past.verdict, rule.then, key=STRICTNESS.index), held[0].error)
                 matches.append(match)
@@ -90,20 +85,6 @@ def judge(rule: Rule, tool: ToolManifest, agent: str, calls: Sequence[Past]) -> 
     return Report(examined, matches[::-1], changed)
 
 
-def _around(agent: str, past: Past, days: _Days) -> Circumstances:
-    return Circumstances(
-        agent=agent,
-        principal=past.principal,
-        scopes=past.scopes,
-        thread_id=past.thread_id,
-        tainted=past.tainted,
-        approvals=past.approvals,
-        tool_calls=past.tool_calls,
-        now=past.at,
-        totals=days.of(past),
-    )
-
-
 class _Days:
     """Totals of each day, as they grow."""
 
@@ -112,11 +93,11 @@ class _Days:
 
     def of(self, past: Past) -> Totals:
         day = past.at.date()
-        whose = {"principal": past.principal.id, "agent": None}
+        whose = {"principal": past.around.principal.id, "agent": None}
         return Totals(day, {scope: self._totals.get((day, who), Total()) for scope, who in whose.items()})
 
     def add(self, past: Past, amounts: Mapping[str, Decimal]) -> None:
-        for who in (past.principal.id, None):
+        for who in (past.around.principal.id, None):
             key = (past.at.date(), who)
             total = self._totals.get(key, Total())
             sums = {name: total.sums.get(name, Decimal(0)) + amount for name, amount in amounts.items()}
