@@ -7,8 +7,8 @@
 // this file already gathers a topic's notices (at most two a second, never losing the last), which htmx's would lose.
 //
 // States: live, reconnecting, polling (after two failed connects), offline. In each but offline every topic of the
-// page is also asked again every 20 s, that of a single object every 5 s: so long a lost notice costs at most. "Live" is shown once the server has
-// said that it listens: from then on no notice is missed.
+// page is also asked again every 20 s, that of a single object every 5 s: so long a lost notice costs at most. "Live" is
+// shown once the server has said that it listens: from then on no notice is missed.
 
 const CATCH_UP_MS = 5_000; // a single object: somebody waits for what becomes of it; once it is final nothing is asked
 const LISTS_EVERY = 4; // of these rounds
@@ -148,14 +148,31 @@ setInterval(() => {
   [...topics()].filter((topic) => topic.includes(":") || rounds % LISTS_EVERY === 0).forEach(fire);
 }, CATCH_UP_MS);
 
-// An open dialog, or details that somebody reads, are not taken away: the region is renewed once they are closed.
+// An open dialog, or details that somebody reads, are not taken away: the region is renewed once they are closed. That
+// goes for every event a region waits for, not only for notices.
+const held = new WeakMap(); // what is open -> the events that came meanwhile
+
 function isHeld(region) {
   const open = region.querySelector?.("dialog[open], details[data-hold][open]");
-  const heard = open ? [...topics()].filter((topic) => listens(region, topic)) : [];
-  if (heard.length === 0) return false;
-  const closes = open.localName === "dialog" ? "close" : "toggle";
-  open.addEventListener(closes, () => setTimeout(() => heard.forEach(fire), SETTLE_MS), { once: true });
+  const events = open ? [...(region.getAttribute("hx-trigger") ?? "").matchAll(/([^\s,]+) from:body/g)] : [];
+  if (events.length === 0) return false;
+  if (!held.has(open)) {
+    held.set(open, new Set());
+    open.addEventListener(open.localName === "dialog" ? "close" : "toggle", () => renew(open), { once: true });
+  }
+  for (const [, name] of events) held.get(open).add(name);
   return true;
+}
+
+function renew(closed) {
+  const events = held.get(closed);
+  held.delete(closed);
+  setTimeout(() => {
+    for (const name of events) {
+      if (name.startsWith("live:")) fire(name.slice("live:".length));
+      else document.body.dispatchEvent(new CustomEvent(name));
+    }
+  }, SETTLE_MS);
 }
 
 document.body.addEventListener("htmx:confirm", (event) => {

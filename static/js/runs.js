@@ -73,9 +73,9 @@ document.addEventListener("click", (event) => {
   if (row && !event.target.closest("a, button") && !String(getSelection())) row.querySelector("[data-row]")?.click();
 });
 
-// The head is kept current; the buttons above it follow once the run has moved, but not under somebody's hands.
+// The head is kept current; the buttons above it follow once the run has moved (once an open dialog is closed).
 document.body.addEventListener("htmx:afterSettle", () => {
   const [head, actions] = [document.getElementById("run-head"), document.getElementById("run-actions")];
-  if (!head || !actions || head.dataset.state === actions.dataset.state || actions.querySelector("[open]")) return;
+  if (!head || !actions || head.dataset.state === actions.dataset.state) return;
   document.body.dispatchEvent(new CustomEvent("run-moved"));
 });

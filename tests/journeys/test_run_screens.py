@@ -309,6 +309,40 @@ def test_the_trace_follows_its_run_to_the_end(signed_in: Page, stage: Stage) -> 
     assert "live:run" not in signed_in.content()
 
 
+def test_a_dialog_opened_while_the_buttons_are_asked_for_stays_and_they_follow_once_it_is_closed(
+    signed_in: Page, stage: Stage
+) -> None:
+    run = a_run(RunStatus.RUNNING, release=stage.release, title="Moves under the hand")
+    buttons = re.compile(f"{run.public_id}/$")
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        if held or "hx-request" not in route.request.headers:
+            route.continue_()
+        else:
+            held.append(route)
+
+    signed_in.route(buttons, hold_the_first)
+    signed_in.goto(run.get_absolute_url())
+    expect(signed_in.locator("[data-live]").first).to_have_text("Live")
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.WAITING, waiting_since=now())
+    with signed_in.expect_request(lambda request: buttons.search(request.url) is not None):
+        live.send(f"run:{run.public_id}")
+
+    signed_in.get_by_role("button", name="Stop run").first.click()
+    reason = signed_in.locator("dialog").get_by_label(re.compile("Why|Reason"))
+    reason.fill("wrong customer")
+    with signed_in.expect_response(lambda answer: answer.request == held[0].request) as answered:
+        held[0].continue_()
+    answered.value.finished()
+    signed_in.wait_for_timeout(200)  # a swap would have been made by now
+
+    expect(reason).to_have_value("wrong customer")
+    assert signed_in.locator("#run-actions").get_attribute("data-state") == "running"
+    signed_in.keyboard.press("Escape")
+    expect(signed_in.locator("#run-actions")).to_have_attribute("data-state", "waiting")
+
+
 def test_until_a_step_is_opened_the_details_follow_the_run(signed_in: Page, stage: Stage) -> None:
     run = a_run(RunStatus.WAITING, release=stage.release, waiting_since=now())
     signed_in.goto(run.get_absolute_url())
