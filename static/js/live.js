@@ -148,20 +148,20 @@ setInterval(() => {
   [...topics()].filter((topic) => topic.includes(":") || rounds % LISTS_EVERY === 0).forEach(fire);
 }, CATCH_UP_MS);
 
-// An open dialog, or details that somebody reads, are not taken away: the region is renewed once they are closed. That
-// goes for every event a region waits for, not only for notices.
+// An open dialog, or details that somebody reads, are not taken away: what would have come in their place is asked for
+// once they are closed. That goes for every event a region waits for, not only for notices.
 const held = new WeakMap(); // what is open -> the events that came meanwhile
 
-function isHeld(region) {
-  const open = region.querySelector?.("dialog[open], details[data-hold][open]");
-  const events = open ? [...(region.getAttribute("hx-trigger") ?? "").matchAll(/([^\s,]+) from:body/g)] : [];
-  if (events.length === 0) return false;
+function openIn(region) {
+  return region.querySelector?.("dialog[open], details[data-hold][open]");
+}
+
+function hold(open, events) {
   if (!held.has(open)) {
     held.set(open, new Set());
     open.addEventListener(open.localName === "dialog" ? "close" : "toggle", () => renew(open), { once: true });
   }
-  for (const [, name] of events) held.get(open).add(name);
-  return true;
+  for (const name of events) held.get(open).add(name);
 }
 
 function renew(closed) {
@@ -175,12 +175,26 @@ function renew(closed) {
   }, SETTLE_MS);
 }
 
+function isHeld(region) {
+  const open = openIn(region);
+  const events = open ? [...(region.getAttribute("hx-trigger") ?? "").matchAll(/([^\s,]+) from:body/g)] : [];
+  if (events.length > 0) hold(open, events.map((event) => event[1]));
+  return events.length > 0;
+}
+
 document.body.addEventListener("htmx:confirm", (event) => {
   if (isHeld(event.detail.elt)) event.preventDefault();
 });
 // Opened while the answer was on its way.
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (isHeld(event.detail.requestConfig.elt)) event.detail.shouldSwap = false;
+});
+// Renewed by the answer of another region.
+document.body.addEventListener("htmx:oobBeforeSwap", (event) => {
+  const open = openIn(event.detail.target);
+  if (!open) return;
+  event.detail.shouldSwap = false;
+  hold(open, [...topics()].map((topic) => `live:${topic}`));
 });
 
 document.body.addEventListener("htmx:beforeRequest", (event) => asking.add(event.detail.requestConfig.elt));

@@ -49,7 +49,7 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (!opened || target?.id !== "run-part" || (requestConfig.parameters.step ?? "") === opened) return;
   event.detail.shouldSwap = false;
   leftOut = requestConfig.elt.getAttribute("hx-trigger").split(" ")[0];
-  if (document.querySelector("#inspector [name=step]")?.value === opened) askAgain();
+  if (document.querySelector("#inspector > [name=step]")?.value === opened) askAgain();
 });
 
 document.body.addEventListener("htmx:afterRequest", (event) => {

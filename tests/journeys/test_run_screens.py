@@ -343,6 +343,24 @@ def test_a_dialog_opened_while_the_buttons_are_asked_for_stays_and_they_follow_o
     expect(signed_in.locator("#run-actions")).to_have_attribute("data-state", "waiting")
 
 
+def test_a_dialog_opened_in_a_step_stays_while_the_trace_goes_on(signed_in: Page, stage: Stage) -> None:
+    run = a_run(RunStatus.PAUSED, release=stage.release, title="Tried again under the hand")
+    a_step(run, StepKind.MODEL, "scripted-1", input={}, output={"text": "Good day"})
+    signed_in.goto(run.get_absolute_url())
+    expect(signed_in.locator("[data-live]").first).to_have_text("Live")
+    signed_in.get_by_role("button", name="Retry from here").click()
+    question = signed_in.get_by_role("dialog", name="Retry from this step?")
+    expect(question).to_be_visible()
+
+    a_step(run, name="lookup_order", input={}, output={"result": {"total": "129.00"}})
+    live.send(f"run:{run.public_id}")
+    expect(signed_in.locator("[data-row]").last).to_contain_text("lookup_order")
+
+    expect(question).to_be_visible()
+    signed_in.keyboard.press("Escape")
+    expect(signed_in.locator("#inspector")).to_contain_text("lookup_order returned a result.")
+
+
 def test_until_a_step_is_opened_the_details_follow_the_run(signed_in: Page, stage: Stage) -> None:
     run = a_run(RunStatus.WAITING, release=stage.release, waiting_since=now())
     signed_in.goto(run.get_absolute_url())
