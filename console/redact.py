@@ -31,7 +31,7 @@ PIECES = (
     "ghs_", "ghr_", "xox[abprs]-", "sth_", "\u017f", "\u212a",
 )  # fmt: skip
 WORDS = ("passw", r"\bpwd", "secret", "api_key", "api-key", "apikey", "token", "authorization", "private", "cookie")
-SUSPECT = re2.compile("|".join(PIECES) + f"|(?i:{'|'.join(WORDS)})|" + r"://[^\s/@]{1,301}@")
+SUSPECT = re2.compile(("|".join(PIECES) + f"|(?i:{'|'.join(WORDS)})|" + r"://[^\s/@]{1,301}@").encode())
 SHORTEST = 6  # characters of a text that could hold one, and of the JSON of a field with a secret's name
 SECRET_NAMES = re.compile(
     r"(?i)^(password|passwd|pwd|secret|api[_-]?key|apikey|token|access[_-]?token|authorization|client[_-]?secret"
@@ -41,12 +41,8 @@ SECRET_NAMES = re.compile(
 
 def may_hold_secret(text: str) -> bool:
     """Whether masking could change this text, or the value that it is the JSON of. False is certain, True is not."""
-    if len(text) < SHORTEST:
-        return False
-    try:
-        return SUSPECT.search(text) is not None
-    except UnicodeEncodeError:  # half a surrogate pair, which no credential has
-        return SUSPECT.search(text.encode("utf-8", "replace").decode()) is not None
+    # Half a surrogate pair, which no credential has, cannot be encoded.
+    return len(text) >= SHORTEST and SUSPECT.search(text.encode("utf-8", "replace")) is not None
 
 
 def text(value: str) -> str:

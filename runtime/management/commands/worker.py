@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import socket
@@ -42,6 +43,7 @@ class Command(BaseCommand):
         tools.known()
         slot = options["slot"] or f"{socket.gethostname()}-{os.getpid()}"
         worker = self._begin(slot)
+        gc.freeze()  # what is here now stays until the end
         worker.work(burst=options["burst"])
         if not options["burst"]:
             _leave_without_threads()
