@@ -21,7 +21,7 @@ def main() -> None:
 
     bootstrap.ensure(sys.argv)
 
-    # Imports make many objects, and so do the runs of a worker, and next to none in a cycle: by default Python would look
+    # Imports and the runs of a worker make many objects, next to none of them in a cycle, and by default Python looks
     # through them after every 700. See docs/explanation/performance.md.
     gc.set_threshold(50_000, 20, 10)
 

@@ -27,6 +27,7 @@ from releases.states import EFFECTS_OF_SCOPE, SERVER_MARK, Scope, SwitchEffect
 # Taken before any row by whoever takes it: nobody waits for it while holding an approval request.
 SWITCH_LOCK = 0x5D50
 PAGE = "/switches/"
+TOPIC = "switched"  # what workers listen to, to say at once that they have seen it; no page does
 NO_REASON = "No reason given yet."
 STOPPING = (SwitchEffect.DISABLE_TOOL, SwitchEffect.WRITES_OFF)
 _servers: list[Callable[[str], bool]] = []
@@ -98,7 +99,7 @@ def engage(scope: Scope, effect: SwitchEffect, target: str, *, by: Actor, reason
     if effect in STOPPING:
         requests.freeze(**_approvals_behind(switch), by=by, reason=_said(switch.title, switch.reason), url=PAGE)
     audit.record(by, "switch.engage", switch, reason=switch.reason, changes={"state": ["on", "off"]})
-    live.announce("switches")
+    live.announce("switches", TOPIC)
     return switch
 
 
@@ -133,7 +134,7 @@ def lift(switch_id: UUID, *, by: Actor, reason: str, phrase: str) -> KillSwitch:
     if switch.effect in STOPPING:
         requests.thaw(**_approvals_behind(switch), by=by, reason=switch.lift_reason, still=_still_stopped(), url=PAGE)
     audit.record(by, "switch.lift", switch, reason=reason, changes={"state": ["off", "on"]})
-    live.announce("switches")
+    live.announce("switches", TOPIC)
     return switch
 
 

@@ -66,6 +66,7 @@ class Lease:
         self._on_beat = on_beat
         self._on_lost = on_lost
         self._over = threading.Event()
+        self._due = threading.Event()  # the next beat should not wait for its time
         self._epoch = -1
 
     def is_trusted(self) -> bool:
@@ -80,10 +81,19 @@ class Lease:
     def give_up(self) -> None:
         """Beat no more: the life ends in order."""
         self._over.set()
+        self._due.set()
+
+    def hurry(self) -> None:
+        """Beat now: there is something to be learnt, or to be said. From any thread."""
+        self._due.set()
 
     def _beat(self) -> None:
         stalled = False
-        while not self._over.wait(workers.BEAT.total_seconds()):
+        while True:
+            self._due.wait(workers.BEAT.total_seconds())
+            if self._over.is_set():
+                break
+            self._due.clear()
             ticks = clock() - self._ticked_at() < workers.LEASE.total_seconds() / 2
             if not ticks and not stalled:
                 log.error("The loop has stopped ticking; the lease is left to expire.")

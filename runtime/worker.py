@@ -41,7 +41,8 @@ from rq.queue import Queue
 from rq.worker import BaseWorker, WorkerStatus
 
 from console import alarms, queue
-from runtime import leases, providers, recovery, toolbox, workers
+from releases import switches
+from runtime import hearing, leases, providers, recovery, toolbox, workers
 from runtime.batching import Batches
 from runtime.engine import Engine
 from runtime.intake import Intake
@@ -228,10 +229,11 @@ class AsyncWorker(BaseWorker):
         await self.engine.pool.open(wait=True)
         self.intake.open(on_empty=self._stop_when_empty if is_burst else None)
         threading.Thread(target=self._reconcile, name="reconciler", daemon=True).start()
-        listener = self.loop.create_task(self.engine.listen())
+        listeners = [self.loop.create_task(each) for each in (self.engine.listen(), self._hear_of_switches())]
         self._on_ready(self)
         await self._stopping.wait()
-        listener.cancel()
+        for listener in listeners:
+            listener.cancel()
         self.intake.close()
         await self._wind_down()
         await asyncio.to_thread(self._end_life)
@@ -306,6 +308,14 @@ class AsyncWorker(BaseWorker):
         """Tell the engine which of its runs are to stop; at each beat, because it may be looking just now."""
         for run_id in beat.interrupted:
             self.loop.call_soon_threadsafe(self.engine.interrupt, run_id)
+
+    async def _hear_of_switches(self) -> None:
+        """Acknowledge a switch at once while Redis is there; the next beat does it within a second otherwise."""
+
+        async def hurry() -> None:
+            self.lease.hurry()
+
+        await hearing.listen(switches.TOPIC, hurry)
 
     def _lost(self, why: str) -> None:
         log.error("Worker %s has lost its lease: %s. It stops so that a new life can begin.", self.slot, why)

@@ -18,7 +18,8 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from releases import bundles
+from releases import bundles, switches
+from releases.states import Scope, SwitchEffect
 from runtime import leases, tools, worker, workers
 from runtime.engine import Engine
 from runtime.models import Run, Worker
@@ -168,6 +169,22 @@ def test_a_worker_started_without_a_database_says_so_and_waits(slowly):
     assert process.stderr is not None
     assert "Waiting for the database" in process.stderr.readline()
     process.terminate()
+
+
+def test_a_pulled_switch_is_acknowledged_without_waiting_for_the_next_beat(slowly):
+    slowly.env["SLOW_BEAT_S"] = "600"
+    slowly.start("w1")
+    until(lambda: Worker.objects.filter(ended_at=None).exists(), SECONDS)
+    operator = builders.an_actor()
+
+    def is_acknowledged() -> bool:  # until the worker listens, it is told in vain
+        switch = switches.engage(Scope.EVERYTHING, SwitchEffect.WRITES_OFF, "", by=operator, reason="stop")
+        time.sleep(0.5)
+        seen, _, _ = workers.acknowledged(switch.epoch)
+        switches.lift(switch.pk, by=operator, reason="again", phrase=switches.lift_phrase(switch))
+        return seen == 1
+
+    until(is_acknowledged, 60)
 
 
 class Watched:
