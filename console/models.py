@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -46,6 +47,7 @@ class User(AbstractBaseUser):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now)
     tool_scopes = ArrayField(models.CharField(max_length=80), default=every_scope, blank=True)
+    loaded_grants: Sequence[RoleGrant] | None = None  # from whoever has read them together with the account
 
     objects = UserManager()
 
@@ -69,7 +71,10 @@ class User(AbstractBaseUser):
 
     @property
     def is_superuser(self) -> bool:
-        return any(grant.role == roles.Role.ADMIN and not grant.agent for grant in self.grants.all())
+        return any(grant.role == roles.Role.ADMIN and not grant.agent for grant in self._held())
+
+    def _held(self) -> Iterable[RoleGrant]:
+        return self.grants.all() if self.loaded_grants is None else self.loaded_grants
 
     def has_perm(self, perm: str, obj: object = None) -> bool:
         return self.is_active and self.is_superuser
@@ -84,7 +89,7 @@ class User(AbstractBaseUser):
 
     def actor(self) -> Actor:
         """The person with the rights of all their grants; nobody who is inactive has any."""
-        grants = list(self.grants.all()) if self.is_active else []
+        grants = list(self._held()) if self.is_active else []
         return Actor(
             kind="user",
             id=str(self.pk),

@@ -67,7 +67,7 @@ ASGI_APPLICATION = "console.asgi.application"
 AUTH_USER_MODEL = "console.User"
 # The address is unique whatever its case, by a constraint this check does not know.
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]
-AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTHENTICATION_BACKENDS = ["console.backends.AccountBackend"]
 LOGIN_REDIRECT_URL = "/"
 LOGIN_URL = "account_login"
 

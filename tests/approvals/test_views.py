@@ -532,5 +532,5 @@ def test_the_page_needs_few_queries(django_assert_max_num_queries):
         request = a_request()
     browser = a_browser()
 
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(12):
         browser.get(url("detail", request))

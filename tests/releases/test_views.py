@@ -520,5 +520,5 @@ def test_the_switches_need_few_queries(board, django_assert_max_num_queries):
     switches.engage(Scope.EVERYTHING, SwitchEffect.PAUSE_RUNS, "", by=an_actor(), reason="x")
     browser = a_browser()
 
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(12):
         browser.get(url("switch-list"))

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 def signed_in(role: Role = Role.OPERATOR, *, agent: str = "") -> Client:
     client = Client()
-    client.force_login(a_user(role, agent=agent), backend="allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(a_user(role, agent=agent))
     return client
 
 

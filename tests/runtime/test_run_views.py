@@ -21,13 +21,12 @@ from tests.builders import a_release, a_run, a_step, a_switch, a_thread, a_user,
 
 pytestmark = pytest.mark.django_db
 
-BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
 MOST_QUERIES = 12
 
 
 def signed_in(role: Role | str = Role.OPERATOR, *, agent: str = "") -> Client:
     client = Client()
-    client.force_login(a_user(role, agent=agent, name="Mara Okafor"), backend=BACKEND)
+    client.force_login(a_user(role, agent=agent, name="Mara Okafor"))
     return client
 
 

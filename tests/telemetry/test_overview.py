@@ -160,7 +160,7 @@ def test_the_page_asks_few_questions_however_many_runs_there_are(manager: Client
     asked = [query["sql"] for query in few.captured_queries]
     ours = [sql for sql in asked if "metricpoint" in sql or "releases_agent" in sql or "lastrollup" in sql]
     assert len(ours) <= 8, ours
-    assert len(asked) <= 16, asked
+    assert len(asked) <= 12, asked
     assert not [sql for sql in asked if 'FROM "runtime_step"' in sql or "runtime_run r" in sql]
     assert len(none.captured_queries) <= len(asked)
 
