@@ -217,7 +217,8 @@ class Knowledge:
 
     def _hear(self, text: str) -> None:
         for value in values.find(text):
-            self._said[value.kind, value.norm] = value
+            for each in (value, *values.before_a_sentence(value)):
+                self._said[each.kind, each.norm] = each
             if value.kind is Kind.DATE:
                 self._dates.append(value)
         self._phrase = f"{self._phrase} | {values.phrase(text)}"
@@ -519,13 +520,13 @@ def _is_tied(known: Knowledge, labels: Labels, arguments: Mapping[str, Any], evi
             each.value, least=0.3
         ):
             return True
-    for name, given in arguments.items():
-        if labels.arguments.get(name) in ("label", "content", "free"):
-            for item in values.flat(given):
-                text = str(item)
-                if known.shares(text) or known.mentions(text, least=0.5, at_least=2 if " " in text.strip() else 1):
-                    return True
-    return False
+    named = [name for name, kind in labels.arguments.items() if kind == "label" and _given(arguments.get(name))]
+    told = named or [name for name in arguments if labels.arguments.get(name) in ("content", "free")]
+    return any(_is_asked_for(known, str(item)) for name in told for item in values.flat(arguments[name]))
+
+
+def _is_asked_for(known: Knowledge, text: str) -> bool:
+    return known.shares(text) or known.mentions(text, least=0.5, at_least=2 if " " in text.strip() else 1)
 
 
 def _given(value: Any) -> bool:

@@ -80,6 +80,7 @@ _CALLED = re.compile(
     re.I,
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_GLUED = re.compile(r"((?:https?://)?[a-z0-9-]+(?:\.[a-z0-9-]+)+)\.[A-Z][a-z]*")
 _EDGE = ".,;:!?)]}>\"'’”"
 COMMON = frozenset((
     "a", "about", "above", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "been",
@@ -146,6 +147,15 @@ def link(text: str) -> str:
     bare = re.sub(r"^https?://", "", text.strip(), flags=re.I)
     host, slash, rest = bare.partition("/")
     return (host.casefold() + slash + rest).rstrip("/")
+
+
+def before_a_sentence(value: Value) -> tuple[Value, ...]:
+    """The link that somebody wrote whose next sentence follows without a blank, as in `www.example.org.They`.
+
+    Only for what people say of their own accord: elsewhere `.They` is part of where a link leads.
+    """
+    found = _GLUED.fullmatch(value.text) if value.kind is Kind.LINK else None
+    return (Value(Kind.LINK, link(found[1]), found[1]),) if found else ()
 
 
 def account(text: str) -> str:
