@@ -35,9 +35,7 @@ def test_no_foreign_key_points_to_a_higher_layer():
 
 
 def test_every_app_of_ours_is_a_layer():
-    ours = {path.parent.name for path in ROOT.glob("*/apps.py")} | {
-        path.parent.name for path in ROOT.glob("*/models.py")
-    }
+    ours = {path.parent.name for path in ROOT.glob("*/apps.py")} | {path.parent.name for path in ROOT.glob("*/models*")}
 
     assert ours == set(LAYERS) == set(TOOLS["importlinter"]["root_packages"])
 
