@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field
 from console import envelope, fetch, problems
 from console.access import Request
 from console.bearer import Token
-from runtime import callbacks, forks, interventions, runs, streams, traces, wire
+from runtime import callbacks, forks, interventions, masking, runs, streams, wire
 from runtime.models import Delivery, Run, Step
 from runtime.on_behalf import OnBehalf
 from runtime.states import CallbackEvent, OnBusy, RunKind, RunPriority, RunStatus
@@ -303,8 +303,8 @@ def _whole(request: Request, run: Run) -> dict[str, Any]:
     return wire.whole(run, _shown(request, run))
 
 
-def _shown(request: Request, run: Run) -> traces.Shown:
-    return traces.masked_for(request.actor, run.agent.slug)
+def _shown(request: Request, run: Run) -> masking.Shown:
+    return masking.masked_for(request.actor, run.agent.slug)
 
 
 def _chosen(filters: RunFilters) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET
 from console import ids
 from console.access import Request, requires
 from releases.models import Agent, Release
-from runtime import days, traces
+from runtime import days, masking
 
 
 @require_GET
@@ -24,7 +24,7 @@ def agent_budgets(request: Request, slug: str) -> HttpResponse:
     agent = (agents if allowed is None else agents.filter(slug__in=allowed)).get(slug=slug)
     release = _release(agent, request.GET.get("release", ""))
     today = timezone.now().astimezone(UTC).date()
-    shown = traces.masked_for(request.actor, agent.slug)
+    shown = masking.masked_for(request.actor, agent.slug)
     day = days.of_agent(agent, release.bundle.daily if release else None, today)
     context = {
         "agent": agent,

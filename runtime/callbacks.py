@@ -22,7 +22,7 @@ from standardwebhooks import Webhook
 from console import audit, problems
 from console.actors import ANONYMOUS, Actor
 from console.models import ApiToken
-from runtime import traces, wire
+from runtime import masking, wire
 from runtime.models import CallbackKey, Delivery, Run, RunEvent
 from runtime.states import CallbackEvent, RunStatus
 
@@ -108,7 +108,7 @@ def message(delivery: Delivery, event: RunEvent, moment: datetime) -> tuple[byte
     }
 
 
-def body(run: Run, event: RunEvent, shown: traces.Shown) -> dict[str, object]:
+def body(run: Run, event: RunEvent, shown: masking.Shown) -> dict[str, object]:
     """What is told of an event. Of the end everything a caller waits for; of the rest what happened."""
     head = {"type": event.kind, "timestamp": event.at, "event_id": event.seq}
     if event.kind == CallbackEvent.FINISHED:
@@ -122,8 +122,8 @@ def _signatures(keys: Sequence[str], message_id: str, moment: datetime, text: st
     return " ".join(Webhook(key).sign(message_id, moment, text) for key in keys)
 
 
-def _shown(run: Run) -> traces.Shown:
+def _shown(run: Run) -> masking.Shown:
     """What the token that started the run would be shown in the API."""
     known = ApiToken.objects.select_related("owner")
     token = known.filter(pk=run.started_by_id).first() if run.started_by_id else None
-    return traces.masked_for(token.actor() if token else ANONYMOUS, run.agent.slug)
+    return masking.masked_for(token.actor() if token else ANONYMOUS, run.agent.slug)

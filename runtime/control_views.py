@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST
 
 from console import ids, problems
 from console.access import Request, requires
-from runtime import forks, interventions, runs, traces
+from runtime import forks, interventions, masking, runs
 from runtime.forks import Which
 from runtime.models import Run
 from runtime.states import RunStatus
@@ -54,7 +54,7 @@ def run_fork(request: Request, run_id: UUID) -> HttpResponse:
 
 
 def _back(request: Request, run: Run, word: str) -> HttpResponse:
-    shown = traces.masked_for(request.actor, run.agent.slug)
+    shown = masking.masked_for(request.actor, run.agent.slug)
     messages.success(request, f"{word}: {shown(run.title)}")
     return redirect("runtime:run-detail", run.pk)
 

@@ -13,7 +13,7 @@ from django.http import QueryDict
 
 from console import ids, words
 from console.actors import Actor
-from runtime import traces
+from runtime import masking
 from runtime.labels import Badge
 from runtime.models import Callback, Delivery, DeliveryAttempt, Run
 from runtime.states import CallbackEvent, DeliveryStatus
@@ -102,7 +102,7 @@ def rows(found: Iterable[Delivery], actor: Actor) -> list[Row]:
             delivery=one,
             badge=badge(one),
             what=EVENTS[CallbackEvent(one.kind)],
-            title=traces.masked_for(actor, one.run.agent.slug)(one.run.title),
+            title=masking.masked_for(actor, one.run.agent.slug)(one.run.title),
             host=_host(one.run.callback_url),
             attempts=[_attempt(row) for row in one.tries.all()],
             may_send=actor.may("deliveries.send", agent=one.run.agent.slug),

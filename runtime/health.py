@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce
 
 from console.actors import Actor
 from releases import switches
-from runtime import traces
+from runtime import masking
 from runtime.models import Run, RunEvent, Worker
 from runtime.policies import waiting
 from runtime.policies.waiting import Facts, Reason
@@ -222,7 +222,7 @@ def _fill(found: Health, groups: Iterable[Mapping[str, Any]], actor: Actor) -> N
     priorities = {part.key: part for part in found.priorities}
     agents: dict[str, Part] = {}
     for group in groups:
-        shown = traces.masked_for(actor, group["slug"])
+        shown = masking.masked_for(actor, group["slug"])
         oldest = Oldest(group["oldest"], shown(group["title"]), group["since"])
         names = ("status", "said", "hold", "is_due", "has_begun", "is_stopped")
         reason = waiting.decide_reason(Facts(**{name: group[name] for name in names}))
@@ -265,5 +265,5 @@ def _recoveries(actor: Actor, now: datetime) -> list[RunEvent]:
 
 def _recovery(event: RunEvent, actor: Actor) -> Recovery:
     run: Run = event.run
-    title = traces.masked_for(actor, run.agent.slug)(run.title)
+    title = masking.masked_for(actor, run.agent.slug)(run.title)
     return Recovery(event.at, run.pk, title, str(event.data.get("slot", "")), int(event.data.get("recovery", 1)))

@@ -15,10 +15,10 @@ from django.utils import timezone
 from console import ids, words
 from runtime import guardrail_words, journal, labels, messages
 from runtime.labels import Badge
+from runtime.masking import Shown
 from runtime.models import Run, Step
 from runtime.policies import folding
 from runtime.states import StepKind, StepStatus, StepVerdict
-from runtime.traces import Shown
 
 Describe = Callable[["Inspection", Mapping[str, Any], Mapping[str, Any]], None]
 

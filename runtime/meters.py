@@ -10,7 +10,7 @@ from typing import Any
 
 from console import words
 from releases.bundles import Budgets
-from runtime import labels, traces
+from runtime import figures, labels, traces
 from runtime.models import Run
 from runtime.policies import budgeting
 
@@ -55,7 +55,7 @@ def used(run: Run, now: datetime) -> dict[str, int | Decimal]:
         "max_tool_calls": run.tool_calls,
         "max_tokens": run.input_tokens + run.output_tokens,
         "max_cost_usd": run.cost_usd,
-        "max_seconds": round(traces.spent(run, now)[0].total_seconds()),
+        "max_seconds": round(figures.spent(run, now)[0].total_seconds()),
         "deadline_seconds": max(0, round(((run.finished_at or now) - run.created_at).total_seconds())),
         "max_approvals": run.approvals_asked,
     }

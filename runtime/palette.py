@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from console import ids
 from console.actors import Actor
 from console.shell import Found
-from runtime import controls, traces
+from runtime import controls, masking
 from runtime.models import Run
 
 MOST = 5
@@ -32,7 +32,7 @@ def find(actor: Actor, text: str) -> Iterator[Found]:
     wanted = WORDS.get(verb.lower(), "") if rest.strip() else ""
     found, is_exact = _runs(actor, rest if wanted else text)
     for run in found.select_related("agent__active_release", "release")[:MOST]:
-        title = traces.masked_for(actor, run.agent.slug)(run.title)
+        title = masking.masked_for(actor, run.agent.slug)(run.title)
         if not wanted:
             yield Found(title, "Run", run.get_absolute_url(), "activity")
         if wanted or is_exact:

@@ -12,10 +12,10 @@ from releases.policies import sentences
 from runtime import inspections, labels, meters
 from runtime.inspections import Passage
 from runtime.labels import Badge
+from runtime.masking import Shown
 from runtime.meters import Meter
 from runtime.models import Run, RunEvent, Step
 from runtime.states import RunStatus, StepKind, StepStatus
-from runtime.traces import Shown
 
 MOST_RUNS = 50
 MOST_RETRIEVALS = 50

@@ -14,7 +14,7 @@ from console.bearer import Token
 from releases import rulebooks
 from releases.bundles import Name
 from releases.models import Release
-from runtime import backtests, cards, traces
+from runtime import backtests, cards, masking
 
 router = Router(tags=["Agents and releases"])
 
@@ -73,7 +73,7 @@ def try_rule(request: Request, release_id: envelope.ReleaseId, body: TryIn) -> A
     rule = rulebooks.rule_of(body.rule, release.bundle)
     tool = release.bundle.toolset[rule.tool]
     tried = backtests.attempt(rule, tool, release.agent, most=body.calls)
-    shown = traces.masked_for(request.actor, release.agent.slug)
+    shown = masking.masked_for(request.actor, release.agent.slug)
     report = tried.report
     may_see = request.actor.may("runs.read", agent=release.agent.slug)
     return {

@@ -18,7 +18,7 @@ from releases import rulebooks
 from releases.bundles import Rule
 from releases.models import Release
 from releases.policies import sentences, variables
-from runtime import backtests, cards, labels, rulings, traces
+from runtime import backtests, cards, labels, masking, rulings
 from runtime.backtests import Tried
 from runtime.policies.backtesting import Match
 from runtime.rule_forms import RuleForm
@@ -143,7 +143,7 @@ def _changes(tried: Tried) -> list[tuple[labels.Badge, labels.Badge, int]]:
 
 def _listed(request: Request, release: Release, tried: Tried) -> dict[str, Any]:
     """The matches that would change first, then the others; newest first within each."""
-    shown = traces.masked_for(request.actor, release.agent.slug)
+    shown = masking.masked_for(request.actor, release.agent.slug)
     matches = sorted(tried.report.matches, key=lambda match: not match.changes)
     tool = release.bundle.toolset
 

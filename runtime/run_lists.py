@@ -16,7 +16,7 @@ from django.http import QueryDict
 
 from console import ids, problems, words
 from console.paging import SIZE, Page
-from runtime import labels, traces
+from runtime import figures, labels, masking, traces
 from runtime.labels import Badge
 from runtime.models import Run, RunQuerySet
 from runtime.states import RunKind, RunStatus
@@ -316,13 +316,13 @@ class Bar:
     label: str
 
 
-def rows(runs: Sequence[Run], shown_of: Callable[[Run], traces.Shown], now: datetime) -> list[Row]:
+def rows(runs: Sequence[Run], shown_of: Callable[[Run], masking.Shown], now: datetime) -> list[Row]:
     """`shown_of` says how the texts of a run are shown: personal data may be masked on one agent and not on another."""
     held = Waits(now)
     return [_row(run, shown_of(run), now, held) for run in runs]
 
 
-def _row(run: Run, shown: traces.Shown, now: datetime, held: Waits) -> Row:
+def _row(run: Run, shown: masking.Shown, now: datetime, held: Waits) -> Row:
     note = labels.cause(run.cause) if run.cause and run.cause not in ("answered", "cancelled") else ""
     if run.status == RunStatus.QUEUED and (reason := held.reason(run)) is not None:
         note = labels.waits_for(reason)
@@ -340,7 +340,7 @@ def _row(run: Run, shown: traces.Shown, now: datetime, held: Waits) -> Row:
 
 
 def _bar(run: Run, now: datetime) -> Bar:
-    working, parked = traces.spent(run, now)
+    working, parked = figures.spent(run, now)
     total = max((run.finished_at or now) - run.created_at, working + parked, timedelta(milliseconds=1))
     label = f"{words.duration(working)} working, {words.duration(parked)} waiting for a person"
     return Bar(traces.percent(100 * (working / total)), traces.percent(100 * (parked / total)), label)

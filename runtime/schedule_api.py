@@ -11,7 +11,7 @@ from pydantic import Field
 from console import envelope, ids
 from console.access import Request
 from console.bearer import Token
-from runtime import on_behalf, runs, schedules, traces
+from runtime import masking, on_behalf, runs, schedules
 from runtime.models import Schedule
 from runtime.on_behalf import OnBehalf, PrincipalOut
 from runtime.states import DueOutcome, Overlap
@@ -130,7 +130,7 @@ def run_schedule(request: Request, schedule_id: envelope.ScheduleId) -> Status[A
 
 
 def _line(request: Request, schedule: Schedule) -> dict[str, Any]:
-    shown = traces.masked_for(request.actor, schedule.agent.slug)
+    shown = masking.masked_for(request.actor, schedule.agent.slug)
     return {
         "schedule_id": schedule.public_id,
         "agent": schedule.agent.slug,
@@ -149,7 +149,7 @@ def _line(request: Request, schedule: Schedule) -> dict[str, Any]:
 
 
 def _whole(request: Request, schedule: Schedule) -> dict[str, Any]:
-    shown = traces.masked_for(request.actor, schedule.agent.slug)
+    shown = masking.masked_for(request.actor, schedule.agent.slug)
     found = schedule.occurrences.order_by("-due_at")[:LATEST]
     return {
         **_line(request, schedule),

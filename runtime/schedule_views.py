@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from console import paging, problems
 from console.access import Request, requires
 from releases.models import Agent
-from runtime import labels, schedules, traces
+from runtime import labels, masking, schedules
 from runtime.models import Occurrence, Schedule
 from runtime.schedule_forms import ScheduleForm
 from runtime.states import DueOutcome, Overlap
@@ -72,7 +72,7 @@ def schedule_detail(request: Request, schedule_id: UUID) -> HttpResponse:
     manages = request.actor.may("schedules.manage", agent=schedule.agent.slug)
     context = {
         **_line(request, schedule),
-        "text": traces.masked_for(request.actor, schedule.agent.slug)(schedule.input_text),
+        "text": masking.masked_for(request.actor, schedule.agent.slug)(schedule.input_text),
         "occurrences": [_occurrence(one) for one in found],
         "latest": LATEST,
         "may_manage": manages,
@@ -106,7 +106,7 @@ def schedule_run(request: Request, schedule_id: UUID) -> HttpResponseBase:
 
 
 def _line(request: Request, schedule: Schedule) -> dict[str, Any]:
-    shown = traces.masked_for(request.actor, schedule.agent.slug)
+    shown = masking.masked_for(request.actor, schedule.agent.slug)
     return {
         "schedule": schedule,
         "principal": shown(schedule.principal_label or schedule.principal_id),

@@ -16,7 +16,7 @@ from releases import switches
 from releases.models import Agent
 from releases.policies import switching
 from releases.policies.switching import Engaged
-from runtime import acting, forms, labels, readings, runs, samples, traces
+from runtime import acting, forms, labels, masking, readings, runs, samples
 from runtime.models import Run, Thread
 from runtime.samples import Samples
 from runtime.states import OnBusy
@@ -171,6 +171,6 @@ def _thread(request: Request) -> Thread | None:
 
 
 def _earlier(request: Request, thread: Thread) -> list[readings.Turn]:
-    shown = traces.masked_for(request.actor, thread.agent.slug)
+    shown = masking.masked_for(request.actor, thread.agent.slug)
     found = list(thread.runs.order_by("-created_at", "-pk")[:EARLIER])
     return [readings.turn(one, None, shown) for one in reversed(found)]

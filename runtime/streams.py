@@ -32,9 +32,9 @@ from django.db.models import F, Q
 
 from console import bearer, live, ratelimits, stopping
 from console.actors import Actor
-from runtime import drafts, traces, wire
+from runtime import drafts, masking, wire
+from runtime.masking import Shown
 from runtime.models import Run, RunEvent, Step
-from runtime.traces import Shown
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ async def follow(run: Run, after: int, place: Place, *, listener: Actor) -> Asyn
 
 
 async def _pieces(run: Run, after: int, listener: Actor, place: Place, wake: _Wake) -> AsyncIterator[bytes]:
-    shown = traces.masked_for(listener, run.agent.slug)
+    shown = masking.masked_for(listener, run.agent.slug)
     written = ""  # of the model call in flight, as this listener has it
     beat = time.monotonic() + HEARTBEAT_S
     while True:

@@ -13,7 +13,7 @@ from pydantic import Field
 from console import envelope, ids
 from console.access import Request
 from console.bearer import Token
-from runtime import conversations, memories, traces
+from runtime import conversations, masking, memories
 from runtime.models import Memory, Run, Thread
 from runtime.states import RunStatus
 
@@ -94,7 +94,7 @@ def list_threads(request: Request, filters: Query[ThreadFilters]) -> Any:
 def get_thread(request: Request, thread_id: envelope.ThreadId) -> Any:
     """What was said in a conversation, and which run of it is active."""
     thread = _threads(request).get(pk=thread_id)
-    shown = traces.masked_for(request.actor, thread.agent.slug)
+    shown = masking.masked_for(request.actor, thread.agent.slug)
     runs = list(thread.runs.order_by("-created_at", "-pk")[:LATEST_RUNS])[::-1]
     active = conversations.active(thread)
     return {
@@ -126,7 +126,7 @@ def _threads(request: Request) -> QuerySet[Thread]:
 
 
 def _line(request: Request, thread: Any) -> dict[str, Any]:
-    shown = traces.masked_for(request.actor, thread.agent.slug)
+    shown = masking.masked_for(request.actor, thread.agent.slug)
     return {
         "thread_id": thread.public_id,
         "agent": thread.agent.slug,
@@ -137,7 +137,7 @@ def _line(request: Request, thread: Any) -> dict[str, Any]:
     }
 
 
-def _said(run: Run, shown: traces.Shown) -> dict[str, Any]:
+def _said(run: Run, shown: masking.Shown) -> dict[str, Any]:
     return {
         "run_id": run.public_id,
         "status": run.status,

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 from console import jsonview, paging, problems
 from console.access import Request, requires
 from releases.models import Agent
-from runtime import conversations, memories, readings, traces
+from runtime import conversations, masking, memories, readings
 from runtime.memories import Entry
 from runtime.models import Memory, Thread
 
@@ -27,7 +27,7 @@ MOST_RUNS = 50
 def thread_detail(request: Request, thread_id: UUID) -> HttpResponse:
     """The conversation, whether it may be steered from outside, and what is remembered of whom it is with."""
     thread = conversations.visible_to(request.actor).get(pk=thread_id)
-    shown = traces.masked_for(request.actor, thread.agent.slug)
+    shown = masking.masked_for(request.actor, thread.agent.slug)
     found = list(thread.runs.order_by("-created_at", "-pk")[: MOST_RUNS + 1])
     runs = found[:MOST_RUNS][::-1]
     unfinished = [run for run in runs if not run.is_final]

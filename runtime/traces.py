@@ -1,4 +1,4 @@
-"""The finished values of a trace page: figures, rows of the timeline, what is selected. Payloads are not read here."""
+"""The finished values of a trace page: rows of the timeline, what is selected. Payloads are not read here."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Sum
+from django.db.models import Q
 
-from console import ids, redact, words
-from console.actors import Actor
+from console import ids, words
 from runtime import drafts, labels
 from runtime.labels import Badge
+from runtime.masking import Shown
 from runtime.models import Run, Step
 from runtime.policies import folding, timeline
 from runtime.policies.timeline import Axis, Span
-from runtime.states import PARKED, Hold, RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.states import Hold, RunStatus, StepKind, StepStatus, StepVerdict
 
 PAGE = 200
 LATER_ERRORS = 20
@@ -41,8 +41,6 @@ FILTERS = {
 }
 TABS = ("timeline", "conversation", "context", "data", "events", "deliveries", "versions")
 UNDER_A_MODEL = {StepKind.TOOL, StepKind.RETRIEVAL}
-
-Shown = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -118,21 +116,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Chip:
-    key: str
-    label: str
-    count: int | None
-    is_on: bool
-
-
-@dataclass(frozen=True)
-class Figure:
-    label: str
-    value: str
-    note: str
-
-
-@dataclass(frozen=True)
 class Line:
     """A line of the time axis, and its label where there is room for one."""
 
@@ -159,91 +142,6 @@ class Timeline:
         waits = " and ".join(timeline.label(piece.span.length_ms) for piece in short)
         text = f"Time axis from 0 s to {timeline.label(self.axis.total_ms)}"
         return f"{text}; shortened: {waits} without work" if short else text
-
-
-def masked_for(actor: Actor, agent: str) -> Shown:
-    """How texts of this agent's runs are shown to the actor: as they are, or with personal data masked."""
-    return _as_it_is if actor.may("runs.personal", agent=agent) else redact.personal
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def counts(run: Run) -> dict[str, Any]:
-    """Everything that is counted over the steps of a run, in one query."""
-    took = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
-    tools = Q(kind__in=[StepKind.TOOL, StepKind.RETRIEVAL])
-    return run.steps.order_by().aggregate(
-        all=Count("pk"),
-        retrieval=Count("pk", filter=Q(kind=StepKind.RETRIEVAL)),
-        tools_failed=Count("pk", filter=tools & ERRORS),
-        tools_retried=Count("pk", filter=tools & Q(attempt__gt=1)),
-        model_time=Sum(took, filter=Q(kind=StepKind.MODEL)),
-        switched=Count("pk", filter=SWITCHED),
-        asked=Count("pk", filter=Q(kind=StepKind.APPROVAL, status=StepStatus.STARTED)),
-        **{key: Count("pk", filter=condition) for key, (_, condition) in FILTERS.items()},
-    )
-
-
-def chips(counted: Mapping[str, Any], look: Look) -> list[Chip]:
-    found = [Chip("", "All", None, not look.show)]
-    found += [
-        Chip(key, label, counted[key], look.show == key)
-        for key, (label, _) in FILTERS.items()
-        if counted[key] or look.show == key
-    ]
-    return found
-
-
-def figures(run: Run, counted: Mapping[str, Any], now: datetime) -> list[Figure]:
-    working, parked = spent(run, now)
-    held = paused(run, now)
-    rested = "".join(
-        f", {words.span(time.total_seconds())} {word}"
-        for time, word in ((parked - held, "waiting"), (held, "paused"))
-        if time >= timedelta(seconds=1)
-    )
-    elapsed = (run.finished_at or now) - run.created_at
-    most = run.budgets.get("max_steps")
-    planned = "2 more planned" if run.status in PARKED and counted["asked"] else ""
-    failed, retried = counted["tools_failed"], counted["tools_retried"]
-    cached = f" ({words.number(run.cached_tokens)} cached)" if run.cached_tokens else ""
-    return [
-        Figure("Elapsed", words.duration(elapsed), f"{words.duration(working)} working{rested}"),
-        Figure("Steps", words.number(run.steps_used), planned or (f"of {words.number(most)} allowed" if most else "")),
-        Figure("Model calls", words.number(run.model_calls), _total(counted["model_time"])),
-        Figure("Tool calls", words.number(run.tool_calls), f"{failed} failed, {retried} retried"),
-        Figure(
-            "Tokens",
-            words.number(run.input_tokens + run.output_tokens),
-            f"{words.number(run.input_tokens)} in{cached}, {words.number(run.output_tokens)} out",
-        ),
-        Figure("Cost", words.money(run.cost_usd), cost_word(run)),
-    ]
-
-
-def cost_word(run: Run) -> str:
-    known = {"exact": "Exact price", "estimated": "Estimated price", "unpriced": "Some calls have no price"}
-    return known.get(run.cost_basis, run.cost_basis)
-
-
-def spent(run: Run, now: datetime) -> tuple[timedelta, timedelta]:
-    """Working and parked time so far, the present stretch included."""
-    working, parked = timedelta(milliseconds=run.working_ms), timedelta(milliseconds=run.parked_ms)
-    if run.status == RunStatus.RUNNING and run.turn_started_at:
-        working += max(now - run.turn_started_at, timedelta())
-    if run.status in PARKED and run.waiting_since:
-        parked += max(now - run.waiting_since, timedelta())
-    return working, parked
-
-
-def paused(run: Run, now: datetime) -> timedelta:
-    """The part of the parked time that somebody's pause took."""
-    found = timedelta(milliseconds=run.paused_ms)
-    if run.status == RunStatus.PAUSED and run.waiting_since:
-        found += max(now - run.waiting_since, timedelta())
-    return found
 
 
 def build(
@@ -440,7 +338,3 @@ def _errors_elsewhere(run: Run, steps: Sequence[Step]) -> list[Step]:
     if steps:
         outside = outside.filter(Q(seq__lt=steps[0].seq) | Q(seq__gt=steps[-1].seq))
     return list(outside.order_by("seq")[:LATER_ERRORS])
-
-
-def _total(time: timedelta | None) -> str:
-    return f"{words.duration(time)} in total" if time else "none yet"

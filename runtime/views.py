@@ -17,7 +17,20 @@ from console.templatetags import ui
 from releases import switches
 from releases.models import Agent, Release
 from releases.policies import switching
-from runtime import controls, delivery_lists, drafts, inspections, labels, meters, readings, run_lists, runs, traces
+from runtime import (
+    controls,
+    delivery_lists,
+    drafts,
+    figures,
+    inspections,
+    labels,
+    masking,
+    meters,
+    readings,
+    run_lists,
+    runs,
+    traces,
+)
 from runtime.models import Run
 from runtime.policies.waiting import Reason
 from runtime.states import PARKED, RunStatus
@@ -57,7 +70,7 @@ def _listing(request: Request) -> dict[str, Any]:
     is_newest = not request.GET.get("before") and not request.GET.get("after")
     return {
         "page": page,
-        "rows": run_lists.rows(page.items, lambda run: traces.masked_for(request.actor, run.agent.slug), now),
+        "rows": run_lists.rows(page.items, lambda run: masking.masked_for(request.actor, run.agent.slug), now),
         "filters": chosen,
         "count": count,
         "newer": newer,
@@ -115,7 +128,7 @@ def run_draft(request: Request, run_id: UUID) -> HttpResponse:
     text = drafts.read(run_id)
     if text is None:
         return HttpResponse(status=204)
-    shown = traces.masked_for(request.actor, run.agent.slug)
+    shown = masking.masked_for(request.actor, run.agent.slug)
     return HttpResponse(ui.visible(shown(text)))
 
 
@@ -125,7 +138,7 @@ def step_payload(request: Request, run_id: UUID, step_id: UUID) -> HttpResponse:
     """One step, opened: the only place that reads a payload of any size."""
     run = _run(request, run_id)
     step = run.steps.select_related("payload").get(pk=step_id)
-    shown = traces.masked_for(request.actor, run.agent.slug)
+    shown = masking.masked_for(request.actor, run.agent.slug)
     opened = inspections.build(run, step, _part(request), shown)
     retry = controls.retry(run, request.actor, step)
     context = {"run": run, "inspection": opened, "retry": retry, "is_chosen": True, **_words()}
@@ -159,8 +172,8 @@ def _words() -> dict[str, Any]:
 
 def _trace(request: Request, run: Run) -> dict[str, Any]:
     look, now = Look.of(request.GET), timezone.now()
-    shown = traces.masked_for(request.actor, run.agent.slug)
-    counted = traces.counts(run)
+    shown = masking.masked_for(request.actor, run.agent.slug)
+    counted = figures.counts(run)
     return {
         "run": run,
         "look": look,
@@ -174,7 +187,7 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
         "said": shown(run.answer)[:LONGEST_SAID] if run.is_final else "",
         "cancel_reason": shown(run.cancel_reason),
         "pause_reason": shown(run.pause_reason),
-        "figures": traces.figures(run, counted, now),
+        "figures": figures.of(run, counted, now),
         "meters": meters.of_run(run, now),
         "counted": counted,
         "touched": traces.touched(run, shown) if counted["switched"] else [],
@@ -190,7 +203,7 @@ def _trace(request: Request, run: Run) -> dict[str, Any]:
     }
 
 
-def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown: traces.Shown) -> dict[str, Any]:
+def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown: masking.Shown) -> dict[str, Any]:
     """What the chosen tab shows; the others cost nothing."""
     now = timezone.now()
     if look.tab == "conversation":
@@ -210,7 +223,7 @@ def _tab(request: Request, run: Run, look: Look, counted: dict[str, Any], shown:
     return _timeline(request, run, look, counted, shown)
 
 
-def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], shown: traces.Shown) -> dict[str, Any]:
+def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], shown: masking.Shown) -> dict[str, Any]:
     asking = _asking(run)
     found = traces.build(run, look, counted, timezone.now(), shown, asked=asking["asking"])
     steps = [row.step for row in found.rows if row.step]
@@ -218,7 +231,7 @@ def _timeline(request: Request, run: Run, look: Look, counted: dict[str, Any], s
     step = traces.selected(run, found)
     return {
         "timeline": found,
-        "chips": traces.chips(counted, look),
+        "chips": figures.chips(counted, look),
         "latest": readings.latest(run, steps, shown) if is_end else [],
         "inspection": inspections.build(run, step, _part(request), shown) if step else None,
         "retry": controls.retry(run, request.actor, step) if step else None,

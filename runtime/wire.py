@@ -16,11 +16,11 @@ from pydantic import Field
 
 from approvals.models import ApprovalRequest
 from console import envelope, ids
-from runtime import calls, meters, on_behalf, traces
+from runtime import calls, figures, meters, on_behalf
+from runtime.masking import Shown
 from runtime.models import Delivery, Run, RunEvent, Step
 from runtime.on_behalf import PrincipalOut
 from runtime.states import PARKED, DeliveryStatus, RunKind, RunPriority, RunStatus, StepKind, StepStatus
-from runtime.traces import Shown
 from runtime.waits import Waits
 
 MOST_FORKS = 50
@@ -159,7 +159,7 @@ def line(run: Run, pending: Mapping[UUID, str], shown: Shown, waits: Waits | Non
 
     `shown` says how texts are shown to whoever asks: as they are, or with personal data masked.
     """
-    working, parked = traces.spent(run, now())
+    working, parked = figures.spent(run, now())
     return {
         "run_id": run.public_id,
         "agent": run.agent.slug,
@@ -194,7 +194,7 @@ def line(run: Run, pending: Mapping[UUID, str], shown: Shown, waits: Waits | Non
         "finished_at": run.finished_at,
         "working_ms": int(working.total_seconds() * 1000),
         "waiting_ms": int(parked.total_seconds() * 1000),
-        "paused_ms": int(traces.paused(run, now()).total_seconds() * 1000),
+        "paused_ms": int(figures.paused(run, now()).total_seconds() * 1000),
         "forked_from": ids.public("run", run.forked_from_id) if run.forked_from_id else None,
         "forked_at_step": run.forked_at_step,
         "pending_approval_id": pending.get(run.pk),

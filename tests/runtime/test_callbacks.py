@@ -12,7 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from console import ids, problems
 from console.actors import Actor
 from console.models import AuditEntry
-from runtime import callbacks, traces
+from runtime import callbacks, masking
 from runtime.models import CallbackKey, Delivery, Run
 from runtime.states import CallbackEvent, RunStatus
 from tests.builders import a_release, a_run, an_agent, an_event
@@ -77,7 +77,7 @@ def test_every_kind_of_event_can_be_told(kind):
 
     event = an_event(run, kind)
 
-    assert callbacks.body(run, event, traces._as_it_is)["type"] == kind
+    assert callbacks.body(run, event, masking._as_it_is)["type"] == kind
 
 
 @pytest.mark.parametrize(

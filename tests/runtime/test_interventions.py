@@ -23,7 +23,7 @@ from console.models import AuditEntry
 from console.roles import Role
 from console.states import IllegalMove
 from releases.models import Release
-from runtime import interventions, runs, traces, worker, workers
+from runtime import figures, interventions, runs, worker, workers
 from runtime.engine import Engine
 from runtime.journal import Lease
 from runtime.messages import Reply
@@ -334,9 +334,9 @@ def test_time_in_a_pause_is_parked_time_and_told_apart():
     Run.objects.filter(pk=run.pk).update(waiting_since=now() - timedelta(minutes=2))
     run.refresh_from_db()
 
-    working, parked = traces.spent(run, now())
+    working, parked = figures.spent(run, now())
     assert (working, round(parked.total_seconds())) == (timedelta(), 300)
-    assert round(traces.paused(run, now()).total_seconds()) == 120
+    assert round(figures.paused(run, now()).total_seconds()) == 120
 
     interventions.resume(run.pk, by=OPERATOR)
     run.refresh_from_db()

@@ -14,7 +14,7 @@ from approvals.states import ApprovalStatus, Verdict
 from console.principals import Principal
 from console.roles import Role
 from releases.bundles import Budgets, Bundle
-from runtime import inspections, rulings, traces
+from runtime import inspections, masking, rulings
 from runtime.policies import gating
 from runtime.policies.budgeting import Spent
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
@@ -152,7 +152,7 @@ def logged(then, **fields):
 def seen(run, name):
     """What the trace says of the rules of a step."""
     step = run.steps.select_related("payload").get(name=name)
-    return list(inspections.build(run, step, "summary", traces._as_it_is).rules)
+    return list(inspections.build(run, step, "summary", masking._as_it_is).rules)
 
 
 @pytest.mark.django_db(transaction=True)

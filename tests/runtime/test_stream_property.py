@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from console import ids
-from runtime import streams, traces
+from runtime import masking, streams
 from runtime.models import Run, RunEvent, Step
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import a_run
@@ -71,7 +71,7 @@ class Listener:
     def listen(self, most: int) -> bool:
         """True when the stream has told its end."""
         after = self.heard[-1][0] if self.heard else 0
-        batch = streams.look(self.run.pk, after, traces._as_it_is)
+        batch = streams.look(self.run.pk, after, masking._as_it_is)
         for number, name, _ in batch.events[:most]:
             self.heard.append((number, name))
         return batch.is_over and len(batch.events) <= most

@@ -7,7 +7,7 @@ import pytest
 from django.http import QueryDict
 
 from console import redact
-from runtime import inspections, readings, traces
+from runtime import figures, inspections, readings, traces
 from runtime.models import Draft, Step
 from runtime.states import RunStatus, StepKind, StepStatus
 from runtime.traces import Look
@@ -30,7 +30,7 @@ def whole(value):
 def built(run, query: str = "", now: datetime = NOW) -> traces.Timeline:
     look = Look.of(QueryDict(query))
     asking = traces.asked(run) if run.status == RunStatus.WAITING else None
-    return traces.build(run, look, traces.counts(run), now, whole, asked=asking)
+    return traces.build(run, look, figures.counts(run), now, whole, asked=asking)
 
 
 @pytest.fixture
@@ -96,13 +96,13 @@ def test_a_waiting_run_opens_on_the_question(waiting):
 
 
 def test_figures_part_working_from_waiting(waiting):
-    figures = {one.label: one for one in traces.figures(waiting, traces.counts(waiting), NOW)}
+    found = {one.label: one for one in figures.of(waiting, figures.counts(waiting), NOW)}
 
-    assert figures["Elapsed"].value == "2 min 48 s"
-    assert figures["Elapsed"].note == "9.00 s working, 2 min waiting"
-    assert figures["Steps"].note == "2 more planned"
-    assert figures["Model calls"].note == "2.80 s in total"
-    assert figures["Tool calls"].note == "1 failed, 1 retried"
+    assert found["Elapsed"].value == "2 min 48 s"
+    assert found["Elapsed"].note == "9.00 s working, 2 min waiting"
+    assert found["Steps"].note == "2 more planned"
+    assert found["Model calls"].note == "2.80 s in total"
+    assert found["Tool calls"].note == "1 failed, 1 retried"
 
 
 def test_a_filter_hides_rows_but_not_the_work_behind_them(waiting):
@@ -126,7 +126,7 @@ def test_a_filter_over_more_work_than_is_read_calls_nothing_a_pause(monkeypatch)
 def test_the_cost_says_how_sure_it_is(basis):
     run = a_run(cost_usd=Decimal("0.071"), cost_basis=basis)
 
-    cost = traces.figures(run, traces.counts(run), NOW)[-1]
+    cost = figures.of(run, figures.counts(run), NOW)[-1]
 
     assert cost.value == "$0.071"
     assert {"exact": "Exact", "estimated": "Estimated", "unpriced": "no price"}[basis] in cost.note
