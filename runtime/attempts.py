@@ -13,7 +13,8 @@ from releases.bundles import ToolManifest
 from runtime import circuits, toolbox
 from runtime.circuits import Open, Ticket
 from runtime.policies import retrying
-from runtime.policies.folding import CallModel, Entry
+from runtime.policies.commands import CallModel
+from runtime.policies.folding import Entry
 from runtime.policies.gating import Refuse
 from runtime.policies.retrying import ErrorClass, Policy, RetryIn
 from runtime.providers.base import ProviderError

@@ -32,7 +32,8 @@ from runtime.circuits import Outcome
 from runtime.flights import Interrupted
 from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, SwitchedOff, Write, Written
 from runtime.policies import folding
-from runtime.policies.folding import Entry, Recover
+from runtime.policies.commands import Recover
+from runtime.policies.folding import Entry
 from runtime.policies.recovering import Park, Repeat, Settle, Wait
 from runtime.policies.retrying import ErrorClass
 from runtime.states import StepStatus

@@ -18,7 +18,7 @@ from runtime import calls, cards, drafts, threads, toolbox, verdicts
 from runtime.journal import Write
 from runtime.messages import Call
 from runtime.policies import guardrails
-from runtime.policies.folding import Consult, Finish
+from runtime.policies.commands import Consult, Finish
 from runtime.policies.guardrails import Subject
 from runtime.states import RunStatus, StepStatus, StepVerdict
 from runtime.turns import Shell, Turn

@@ -47,9 +47,9 @@ from runtime.committing import Committer
 from runtime.flights import Interrupted
 from runtime.heralds import Herald
 from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
-from runtime.policies import budgeting, folding
+from runtime.policies import budgeting, commands
 from runtime.policies.budgeting import Exhausted
-from runtime.policies.folding import (
+from runtime.policies.commands import (
     CallModel,
     CheckInput,
     CheckOutput,
@@ -58,10 +58,10 @@ from runtime.policies.folding import (
     Finish,
     Judge,
     Recover,
-    Stage,
     Verify,
     Wait,
 )
+from runtime.policies.folding import Stage
 from runtime.states import RunStatus, StepKind, StepStatus
 from runtime.turns import Turn
 
@@ -229,7 +229,7 @@ class Engine:
         """Do the next thing. True when the turn is over."""
         budgets = turn.budgets
         policy = attempts.model_policy(turn, fallback=turn.state.on_fallback)
-        command = folding.next_step(
+        command = commands.next_step(
             turn.state,
             max_attempts=policy.attempts,
             has_fallback=policy.has_fallback,

@@ -29,9 +29,9 @@ from runtime import (
     backpressure,
     conversations,
     deadlines,
+    entries,
     events,
     interventions,
-    journal,
     queueing,
     runs,
 )
@@ -174,8 +174,8 @@ def _kept(source: Run, steps: Sequence[Step], first: int, release: Release) -> l
     if not steps:
         return []
     retries = {tool.name: tool.retry for tool in source.release.bundle.tools}
-    entries = [journal.stored_entry(step) for step in steps]
-    kept = forking.decide_kept(entries, first, retries=retries, is_same_release=release.pk == source.release_id)
+    past = [entries.stored(step) for step in steps]
+    kept = forking.decide_kept(past, first, retries=retries, is_same_release=release.pk == source.release_id)
     places = {entry.seq for entry in kept}
     return [step for step in steps if step.seq in places]
 

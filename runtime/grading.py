@@ -17,7 +17,7 @@ from runtime.journal import NewStep, Write
 from runtime.messages import Reply, Usage, UserText
 from runtime.policies import budgeting, folding, guardrails, marking, retrying, settling
 from runtime.policies.budgeting import Exhausted
-from runtime.policies.folding import Finish
+from runtime.policies.commands import Finish
 from runtime.policies.guardrails import MOST_READ, Checked
 from runtime.providers import prices
 from runtime.providers.base import ModelRequest, ProviderError

@@ -18,7 +18,8 @@ from runtime.grading import Grade, Question
 from runtime.journal import Finished, NewStep, Write
 from runtime.messages import Call
 from runtime.policies import folding, guardrails
-from runtime.policies.folding import CheckResult, Entry
+from runtime.policies.commands import CheckResult
+from runtime.policies.folding import Entry
 from runtime.policies.gating import Content
 from runtime.policies.guardrails import Checked
 from runtime.states import StepStatus

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console import ids, words
-from runtime import guardrail_words, journal, labels, messages
+from runtime import entries, guardrail_words, labels, messages
 from runtime.labels import Badge
 from runtime.masking import Shown
 from runtime.models import Run, Step
@@ -123,7 +123,7 @@ def _told(step: Step) -> list[dict[str, Any]]:
     replies = earlier.filter(kind=StepKind.MODEL, status=StepStatus.DONE).order_by("-seq")
     since = earlier.filter(seq__gte=Coalesce(Subquery(replies.values("seq")[:1]), 0)).select_related("payload")
     state = folding.fold(
-        folding.begin(), [journal.stored_entry(one) for one in since.order_by("seq") if hasattr(one, "payload")]
+        folding.begin(), [entries.stored(one) for one in since.order_by("seq") if hasattr(one, "payload")]
     )
     return [messages.to_json(told) for told in state.messages]
 

@@ -22,8 +22,6 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from console import ids, redact
 from runtime import journal_sql
-from runtime.models import Step
-from runtime.policies.folding import Entry
 from runtime.states import FINAL, RunStatus, StepKind, StepStatus
 
 
@@ -281,70 +279,6 @@ def commit_within(cursor: Any, lease: Lease, *writes: Write) -> Written:
     if isinstance(answer, Written):
         return answer
     raise answer
-
-
-def entry(step: NewStep, seq: int) -> Entry:
-    """The entry that `load` would read for a step just written at `seq`."""
-    return Entry(
-        seq=seq,
-        kind=step.kind,
-        name=step.name,
-        status=step.status,
-        id=str(step.id),
-        verdict=step.verdict,
-        rule=step.rule,
-        error=step.error,
-        summary=step.summary,
-        call_id=step.call_id,
-        idempotency_key=step.idempotency_key,
-        attempt=step.attempt,
-        tokens=step.input_tokens + step.output_tokens,
-        cost_usd=step.cost_usd,
-        input=step.given.value,
-        output=step.result.value,
-    )
-
-
-def stored_entry(step: Step) -> Entry:
-    """The entry that `load` would read for a stored step, as far as messages and lineage need it."""
-    return Entry(
-        seq=step.seq,
-        kind=StepKind(step.kind),
-        name=step.name,
-        status=StepStatus(step.status),
-        id=str(step.pk),
-        verdict=step.verdict,
-        rule=step.rule,
-        error=step.error,
-        call_id=step.call_id,
-        input=step.payload.input,
-        output=step.payload.output,
-    )
-
-
-def finished_entry(started: Entry, done: Finished) -> Entry:
-    """The entry that `load` would read for a started step once its result is written."""
-    changed = object.__new__(Entry)  # `dataclasses.replace` would go through all fields
-    changed.__dict__.update(
-        started.__dict__,
-        status=done.status,
-        verdict=done.verdict or started.verdict,
-        summary=done.summary or started.summary,
-        error=done.error,
-        output=done.result.value,
-    )
-    return changed
-
-
-def read_entry(row: tuple[Any, ...]) -> Entry:
-    """A row of `journal_sql.LOAD`, without its run."""
-    seq, kind, name, status, key, verdict, rule, error, summary, call_id, idempotency, attempt, tokens, cost, *data = (
-        row
-    )
-    return Entry(
-        seq, StepKind(kind), name, StepStatus(status), str(key), verdict, rule, error, summary, call_id, idempotency,
-        attempt, tokens, cost, data[0], data[1],
-    )  # fmt: skip
 
 
 def _sums(writes: Sequence[Write]) -> dict[str, Any]:

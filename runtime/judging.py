@@ -34,7 +34,8 @@ from runtime.journal import CancelRequested, NewStep, SwitchedOff, Write
 from runtime.messages import Call
 from runtime.policies import gating, looping, provenance, ruling
 from runtime.policies.budgeting import Exhausted
-from runtime.policies.folding import Entry, Finish, Judge
+from runtime.policies.commands import Finish, Judge
+from runtime.policies.folding import Entry
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from runtime.toolbox import Executable

@@ -17,7 +17,7 @@ from runtime.flights import Interrupted
 from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply, Usage
 from runtime.policies import budgeting, folding, retrying
-from runtime.policies.folding import CallModel
+from runtime.policies.commands import CallModel
 from runtime.providers import prices
 from runtime.providers.base import ModelRequest, ProviderError
 from runtime.spending import Held

@@ -21,14 +21,15 @@ from console.principals import Principal
 from releases import switches
 from releases.bundles import Budgets, Bundle
 from releases.policies.switching import Engaged
-from runtime import admission, journal, journal_sql, threads
+from runtime import admission, entries, journal, journal_sql, threads
 from runtime.circuits import Circuits
 from runtime.flights import Flight
 from runtime.journal import Write, Written
 from runtime.messages import Message, ModelReply, UserText
 from runtime.policies import folding, recalling, ruling
 from runtime.policies.budgeting import Spent
-from runtime.policies.folding import Entry, Finish, State
+from runtime.policies.commands import Finish
+from runtime.policies.folding import Entry, State
 from runtime.policies.provenance import Knowledge, Labels
 from runtime.tools import ToolContext
 
@@ -188,13 +189,13 @@ class Turn:
 
     def fold(self, write: Write, before: int) -> None:
         """Fold steps and results of a write whose first number is `before` + 1."""
-        entries = [journal.entry(step, before + place) for place, step in enumerate(write.steps, start=1)]
+        new = [entries.written(step, before + place) for place, step in enumerate(write.steps, start=1)]
         for done in write.finished:
             started = self.state.entry
             if started is not None and started.id == str(done.id):
-                entries.append(journal.finished_entry(started, done))
-        self.state = folding.fold(self.state, entries)
-        for entry in entries:
+                new.append(entries.finished(started, done))
+        self.state = folding.fold(self.state, new)
+        for entry in new:
             recalling.recall(self.known, self.labels, entry)
 
     def context(self, idempotency_key: str) -> ToolContext:
@@ -349,7 +350,7 @@ async def load(pool: AsyncConnectionPool[Any], run_ids: Sequence[UUID]) -> dict[
         async with pool.connection() as connection:
             cursor = await connection.execute(journal_sql.LOAD, [list(found)])
             for run_id, *row in await cursor.fetchall():
-                found[run_id].append(journal.read_entry(tuple(row)))
+                found[run_id].append(entries.read(tuple(row)))
     return found
 
 

@@ -11,7 +11,7 @@ from runtime import grading, texts, threads, verdicts, verifiers
 from runtime.grading import Grade, Question
 from runtime.journal import NewStep, Write
 from runtime.messages import ModelReply, ToolResult
-from runtime.policies.folding import Verify
+from runtime.policies.commands import Verify
 from runtime.policies.guardrails import figures
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from runtime.turns import Shell, Turn

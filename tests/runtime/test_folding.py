@@ -10,18 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.messages import Call, ModelReply, ToolResult, UserText
-from runtime.policies import folding
-from runtime.policies.folding import (
-    CallModel,
-    CheckInput,
-    CheckOutput,
-    Entry,
-    Finish,
-    Judge,
-    Recover,
-    Stage,
-    Wait,
-)
+from runtime.policies import commands, folding
+from runtime.policies.commands import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Wait
+from runtime.policies.folding import Entry, Stage
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 
 CRASHES = ("none", "before", "after")
@@ -53,13 +44,13 @@ class World:
     def run(self) -> Finish:
         self.add(kind=StepKind.INPUT, name="in", status=StepStatus.DONE, output={"text": "hello"})
         for _ in range(2000):
-            command = folding.next_step(self.state(), max_attempts=3, has_fallback=self.chance.random() < 0.5)
+            command = commands.next_step(self.state(), max_attempts=3, has_fallback=self.chance.random() < 0.5)
             if isinstance(command, Finish):
                 return command
             self.perform(command)
         raise AssertionError("the loop does not end")
 
-    def perform(self, command: folding.Command) -> None:
+    def perform(self, command: commands.Command) -> None:
         match command:
             case CheckInput():
                 self.guard("input")
@@ -244,14 +235,14 @@ def test_a_failure_after_the_hand_off_does_not_undo_it():
         ],
     )
 
-    assert folding.next_step(state, max_attempts=3, has_fallback=False) == Finish(RunStatus.ESCALATED, "tool:hand_off")
+    assert commands.next_step(state, max_attempts=3, has_fallback=False) == Finish(RunStatus.ESCALATED, "tool:hand_off")
 
 
 def test_a_permanent_failure_goes_to_the_fallback_model_at_once():
     checked = replace(folding.begin(), input_checked=True, failures=1, last_failure="no_key!")
 
-    assert folding.next_step(checked, max_attempts=4, has_fallback=True) == CallModel(attempt=1, fallback=True)
-    end = folding.next_step(checked, max_attempts=4, has_fallback=False)
+    assert commands.next_step(checked, max_attempts=4, has_fallback=True) == CallModel(attempt=1, fallback=True)
+    end = commands.next_step(checked, max_attempts=4, has_fallback=False)
     assert isinstance(end, Finish) and end.cause == "model_no_key"
 
 
@@ -259,4 +250,4 @@ def test_a_permanent_failure_goes_to_the_fallback_model_at_once():
 def test_what_a_pending_call_needs_depends_on_its_stage(stage: Stage, command: type):
     state = replace(folding.begin([UserText("hi")]), input_checked=True, pending=(Call("c", "pay", {}),), stage=stage)
 
-    assert isinstance(folding.next_step(state, max_attempts=1, has_fallback=False), command)
+    assert isinstance(commands.next_step(state, max_attempts=1, has_fallback=False), command)

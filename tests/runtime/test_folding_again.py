@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.policies import folding
-from runtime.policies.folding import CallModel, Entry, Finish, Judge, Recover, Stage, State
+from runtime.policies import commands, folding
+from runtime.policies.commands import CallModel, Finish, Judge, Recover
+from runtime.policies.folding import Entry, Stage, State
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 
 ONE = {"max_attempts": 4, "has_fallback": False}
@@ -39,7 +40,7 @@ def attempt(seq: int, number: int = 1, *, again: bool = True) -> Entry:
 def test_a_failed_attempt_that_is_made_again_is_judged_again_and_the_model_hears_nothing():
     state = folding.step(asked(), attempt(4))
 
-    command = folding.next_step(state, **ONE)
+    command = commands.next_step(state, **ONE)
 
     assert isinstance(command, Judge)
     assert command.again is not None and command.again.idempotency_key == "run:4"
@@ -52,14 +53,14 @@ def test_all_attempts_count_as_one_call():
     assert state.tool_calls == 1
     assert state.repeats == {"f": 1}
     assert state.pending == () and state.retried is None
-    assert folding.next_step(state, **ONE) == CallModel(attempt=1, fallback=False)
+    assert commands.next_step(state, **ONE) == CallModel(attempt=1, fallback=False)
 
 
 def test_an_approval_holds_for_every_attempt():
     approval = entry(4, StepKind.APPROVAL, verdict=StepVerdict.APPROVED, call_id="c1", output={"arguments": {}})
     state = folding.fold(asked(), [approval, attempt(5)])
 
-    command = folding.next_step(state, **ONE)
+    command = commands.next_step(state, **ONE)
 
     assert isinstance(command, Judge) and command.approval == approval
     assert folding.fold(asked(), [approval, attempt(5), attempt(6, 2, again=False)]).approved is None
@@ -70,7 +71,7 @@ def test_a_worker_that_dies_in_a_later_attempt_recovers_that_one():
     state = folding.fold(asked(), [attempt(4), started])
 
     assert state.stage == Stage.STARTED
-    assert folding.next_step(state, **ONE) == Recover(state.pending[0], started)
+    assert commands.next_step(state, **ONE) == Recover(state.pending[0], started)
 
 
 def test_the_state_is_the_same_whether_it_saw_the_attempt_begin_or_only_its_end():
@@ -101,7 +102,7 @@ def test_a_model_is_asked_again_after_the_errors_its_release_names(code, may_pas
         ],
     )
 
-    command = folding.next_step(folding.step(calm, failed), on=on, **ONE)
+    command = commands.next_step(folding.step(calm, failed), on=on, **ONE)
 
     if isinstance(expected, str):
         assert isinstance(command, Finish) and (command.status, command.cause) == (RunStatus.FAILED, expected)

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from runtime.policies import folding, forking
-from runtime.policies.folding import CallModel, CheckInput, Entry, Judge, Recover
+from runtime.messages import Call
+from runtime.policies import commands, folding, forking
+from runtime.policies.commands import CallModel, CheckInput, Judge, Recover
+from runtime.policies.folding import Entry
 from runtime.states import StepKind, StepStatus, StepVerdict
 
 RETRIES = {"look_up": "read", "pay": "transactional", "book": "idempotent", "send": "unsafe"}
@@ -64,9 +66,9 @@ def kept(entries: list[Entry], at: int, *, is_same_release: bool = True) -> list
     return [one.seq for one in found]
 
 
-def command(entries: list[Entry], at: int) -> folding.Command:
+def command(entries: list[Entry], at: int) -> commands.Command:
     found = forking.decide_kept(entries, at, retries=RETRIES, is_same_release=True)
-    return folding.next_step(folding.fold(folding.begin(), found), max_attempts=4, has_fallback=False)
+    return commands.next_step(folding.fold(folding.begin(), found), max_attempts=4, has_fallback=False)
 
 
 def test_from_the_first_step_nothing_is_taken_over():
@@ -88,7 +90,7 @@ def test_a_call_is_judged_again_and_its_approval_stays_behind():
 
     for at in (5, 6, 8):
         assert kept(journal, at) == [2, 3, 4]
-        assert command(journal, at) == Judge(folding.Call("c-4-pay", "pay", {}))
+        assert command(journal, at) == Judge(Call("c-4-pay", "pay", {}))
     assert kept(journal, 10) == [2, 3, 4, 5, 6, 8]
 
 

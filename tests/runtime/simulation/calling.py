@@ -13,7 +13,8 @@ from releases.policies.switching import Engaged
 from runtime import toolbox
 from runtime.messages import Call
 from runtime.policies import folding, gating
-from runtime.policies.folding import Entry, Finish, Judge, Recover
+from runtime.policies.commands import Finish, Judge, Recover
+from runtime.policies.folding import Entry
 from runtime.policies.gating import Ask, Facts, Refuse
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from tests.runtime.simulation import agent

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from runtime.messages import ModelReply
-from runtime.policies import budgeting, folding
+from runtime.policies import budgeting, commands, folding
 from runtime.policies.budgeting import Exhausted
-from runtime.policies.folding import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Stage, Wait
+from runtime.policies.commands import CallModel, CheckInput, CheckOutput, Finish, Judge, Recover, Wait
+from runtime.policies.folding import Stage
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
 from tests.runtime.simulation import agent, calling
 from tests.runtime.simulation.rows import Write
@@ -82,7 +83,7 @@ def advance(at: Surroundings, turn: Turn) -> Await:
 
 def perform(at: Surroundings, turn: Turn) -> Generator[str, None, bool]:
     """As Engine._perform. True when the turn is over."""
-    command = folding.next_step(
+    command = commands.next_step(
         turn.state,
         max_attempts=agent.BUDGETS.max_model_attempts,
         has_fallback=turn.bundle.fallback_model is not None,

@@ -15,7 +15,7 @@ Arguments = dict[str, Any]
 
 @dataclass
 class StepRow:
-    """A step; `entry` is what `journal.load` reads of it."""
+    """A step; `entry` is what the fold reads of it."""
 
     entry: Entry
     fence: int
@@ -117,7 +117,7 @@ class NewStep:
         return self.status in (StepStatus.STARTED, StepStatus.UNKNOWN)
 
     def entry(self, seq: int) -> Entry:
-        """As journal.entry."""
+        """As entries.written."""
         return Entry(
             seq=seq,
             kind=self.kind,

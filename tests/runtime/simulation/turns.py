@@ -17,7 +17,8 @@ from releases.bundles import Bundle
 from releases.policies.switching import Engaged
 from runtime.policies import folding
 from runtime.policies.budgeting import Spent
-from runtime.policies.folding import Finish, State
+from runtime.policies.commands import Finish
+from runtime.policies.folding import State
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.runtime.simulation import agent
 from tests.runtime.simulation.mechanisms import Mechanisms
