@@ -10,15 +10,19 @@ from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.views.decorators.http import require_GET, require_POST
 
 from approvals import cards, decisions, forms, inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.states import ApprovalStatus, Verdict
-from console import ids, problems
+from console import ids, problems, words
 from console.access import Request, requires
 
 MOST_COUNTED = 99
+MOST_TOLD = 40  # characters of an edited value
 
 
 @require_GET
@@ -82,7 +86,7 @@ def approval_decide(request: Request, request_id: UUID) -> HttpResponseBase:
         decision = _decide(request, approval, posted)
     except problems.Problem as problem:
         return _refused(request, request_id, filters, posted, problem)
-    messages.success(request, f"{_said(decision, approval)}: {approval.title}")
+    messages.success(request, _told(decision, approval))
     return redirect(_address(inbox.following(request.actor, filters, after=approval), filters))
 
 
@@ -205,6 +209,18 @@ def _said(decision: Decision, approval: ApprovalRequest) -> str:
         return f"Approved, {given} of {approval.approvals_needed}; it waits for somebody else"
     count = len(decision.edits)
     return f"Approved with {count} {'edit' if count == 1 else 'edits'}" if count else "Approved"
+
+
+def _told(decision: Decision, approval: ApprovalRequest) -> SafeString:
+    """What was decided and, since a title says what was proposed, what was made of it; with the way to the run."""
+    changed = "".join(
+        f"; {name.replace('_', ' ')} {Truncator(str(after)).chars(MOST_TOLD)}"
+        for name, (_, after) in decision.edits.items()
+    )
+    said = f"{_said(decision, approval)}: {approval.title}{changed}"
+    if not approval.subject_url:
+        return words.visible(said)
+    return format_html('{} <a href="{}">Open run</a>', words.visible(said), approval.subject_url)
 
 
 def _id(text: str) -> UUID | None:

@@ -70,7 +70,9 @@ class StartForm(forms.Form):
         for name in self.BUDGETS:
             if limits is not None:
                 most = getattr(limits, name)
-                self.fields[name].help_text = "No limit so far." if most is None else f"At most {limit(name, limits)}."
+                self.fields[name].help_text = (
+                    "No limit so far." if most is None else f"{limit(name, limits).capitalize()}."
+                )
                 self.fields[name].widget.attrs["placeholder"] = "" if most is None else str(most)
 
     def clean(self) -> dict[str, Any]:
@@ -118,5 +120,5 @@ def limit(name: str, limits: Budgets) -> str:
     if value is None:
         return "no limit"
     if name in ("max_seconds", "deadline_seconds"):
-        return words.duration(value * 1000)
-    return words.money(value) if name == "max_cost_usd" else words.number(value)
+        return f"at most {words.duration(value * 1000)}"
+    return f"at most {words.money(value) if name == 'max_cost_usd' else words.number(value)}"

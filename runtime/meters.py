@@ -44,7 +44,8 @@ class Meter:
 
     @property
     def width(self) -> str:
-        return traces.percent((self.share or 0) * 100)
+        """How far a bar is filled, as SVG wants it; "" where there is nothing to fill."""
+        return "" if self.share is None else traces.percent(self.share * 100)
 
 
 def used(run: Run, now: datetime) -> dict[str, int | Decimal]:
@@ -102,7 +103,8 @@ def _state(run: Run, name: str, share: float) -> str:
 
 
 def _seconds(count: Any) -> str:
-    return words.duration(float(count) * 1000) if count else "0 s"
+    """Limits are counted in whole seconds; a fraction would claim to know more."""
+    return f"{count:.0f} s" if count < 60 else words.duration(float(count) * 1000)
 
 
 _SHOWN: dict[str, Callable[[Any], str]] = {

@@ -61,17 +61,22 @@ def figure(period: Period, slots: Sequence[Counted]) -> dict[str, Any]:
         "hovertemplate": "%{y}%",
     }  # fmt: skip
     has_line = sum(share is not None for share in shares) >= figures.ENOUGH_POINTS
-    return {"data": [*bars, *([line] if has_line else [])], "layout": _layout(period)}
+    return {
+        "data": [*bars, *([line] if has_line else [])],
+        "layout": _layout(period, max((slot.runs for slot in slots), default=0)),
+    }
 
 
-def _layout(period: Period) -> dict[str, Any]:
+def _layout(period: Period, most: int) -> dict[str, Any]:
+    # Marks between two whole runs would all be written as whole ones.
+    marks = {"dtick": 1} if most <= 5 else {"nticks": 5}
     return {
         "barmode": "stack",
         "bargap": 0.25,
         "legend": {"orientation": "h", "y": -0.2, "traceorder": "normal"},
         "margin": {"l": 44, "r": 48, "t": 8, "b": 48},
         "xaxis": {"type": "date", "tickformat": "%b %-d" if period.slot.days else "%H:%M\n%b %-d", "nticks": 8},
-        "yaxis": {"rangemode": "tozero", "tickformat": ",d", "nticks": 5},
+        "yaxis": {"rangemode": "tozero", "tickformat": ",d", **marks},
         "yaxis2": {
             "overlaying": "y", "side": "right", "range": [0, 105],
             "tickvals": [0, 50, 100], "ticktext": ["0%", "50%", "100%"],

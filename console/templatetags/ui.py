@@ -288,11 +288,11 @@ def meter(context: Context, label: str, used: str, limit: str, width: str = "", 
     """One limit and what is used of it, as an item of a list `meters`. Without a width there is no limit to fill."""
     alarm = {"near": "gauge", "full": "circle-alert", "ended": "octagon-x"}.get(state)
     return format_html(
-        '<li class="meter" data-state="{}"><p class="k">{}</p><p class="s"><span class="v">{}</span> {}{}</p>{}{}</li>',
+        '<li class="meter" data-state="{}"><p class="k">{}</p><p class="s"><span class="v">{}</span>{}{}</p>{}{}</li>',
         state,
         label,
         used,
-        "of " if width else "",
+        " of " if width else ", " if used else "",
         limit,
         meter_bar(width, state) if width else "",
         format_html('<p class="word">{}{}</p>', icon(context, alarm, "i-s"), word) if alarm else "",

@@ -241,7 +241,7 @@ def test_the_count_is_empty_when_nothing_waits():
 
 
 def test_approve_posts_redirects_to_the_next_and_says_what_was_done(subject):
-    first = a_request(title="Refund one", due_at=now() + timedelta(minutes=1))
+    first = a_request(title="Refund one", due_at=now() + timedelta(minutes=1), subject_url="/runs/one/")
     second = a_request(title="Refund two", due_at=now() + timedelta(minutes=2))
 
     answer = approve(a_browser(), first, "?sort=due", **{"arg-amount": "99.00"})
@@ -249,7 +249,9 @@ def test_approve_posts_redirects_to_the_next_and_says_what_was_done(subject):
     assert answer.status_code == 302
     assert answer["Location"] == url("detail", second)
     assert Decision.objects.get().edits == {"amount": ["129.00", "99.00"]}
-    assert "Approved with 1 edit: Refund one" in text(answer.client.get(answer["Location"]))
+    page = text(answer.client.get(answer["Location"]))
+    assert "Approved with 1 edit: Refund one; amount 99.00" in page
+    assert '<a href="/runs/one/">Open run</a>' in page
 
 
 def test_the_filter_stays_in_the_address_after_a_decision(subject):

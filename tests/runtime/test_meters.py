@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 from django.utils.timezone import now
 
-from runtime import labels, meters, readings
+from releases.bundles import Budgets
+from runtime import forms, labels, meters, readings
 from runtime.states import RunStatus
 from tests.builders import a_release, a_run
 
@@ -47,7 +48,7 @@ def test_every_limit_is_shown_with_what_is_used_of_it():
     assert (found["max_steps"].used, found["max_steps"].limit, found["max_steps"].share) == ("5", "10", 0.5)
     assert (found["max_tokens"].used, found["max_tokens"].limit) == ("850", "1,000")
     assert (found["max_cost_usd"].used, found["max_cost_usd"].limit) == ("$0.125", "$0.500")
-    assert (found["max_seconds"].used, found["max_seconds"].limit) == ("30.0 s", "1 min")
+    assert (found["max_seconds"].used, found["max_seconds"].limit) == ("30 s", "1 min")
     assert (found["deadline_seconds"].used, found["deadline_seconds"].limit) == ("5 min", "10 min")
     states = {name: one.state for name, one in found.items() if one.state}
     assert states == {"max_tool_calls": "full", "max_tokens": "near", "max_approvals": "full"}
@@ -70,8 +71,16 @@ def test_a_limit_that_the_run_does_not_have_is_no_meter():
     found = {one.name: one for one in meters.of_run(run, now())}
 
     assert (found["deadline_seconds"].limit, found["deadline_seconds"].share) == ("no limit", None)
-    assert found["max_model_calls"].limit == "no limit"
+    assert (found["max_model_calls"].limit, found["max_model_calls"].width) == ("no limit", "")
     assert found["max_steps"].limit == "5"
+
+
+def test_a_form_says_at_most_only_where_there_is_a_limit():
+    limits = Budgets(max_cost_usd=Decimal("0.1"), max_seconds=120)
+
+    assert forms.limit("max_seconds", limits) == "at most 2 min"
+    assert forms.limit("max_cost_usd", limits) == "at most $0.100"
+    assert forms.limit("deadline_seconds", limits) == "no limit"
 
 
 def test_versions_show_also_what_nothing_is_counted_up_against():

@@ -174,6 +174,7 @@ def test_the_chart_travels_as_data_and_as_a_table(manager: Client):
 
     figure = json.loads(page.split('<script id="runs-by-outcome" type="application/json">')[1].split("</script>")[0])
     assert {trace["name"]: sum(trace["y"]) for trace in figure["data"]} == {"Succeeded": 2, "Failed": 1}
+    assert figure["layout"]["yaxis"]["dtick"] == 1  # so that no mark stands between two whole runs
     assert 'data-chart="runs-by-outcome"' in page
     assert 'id="plotly.js-style-global" class="no-inline-styles"' in page
     assert 'data-label="Succeeded">2</td>' in page
