@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from runtime import foreign
+
 _abandoned: set[asyncio.Future[Any]] = set()  # a task without a reference may be collected in the middle of its work
 
 
@@ -73,7 +75,7 @@ def let_go(turn: Holder) -> bool:
 
 async def apart(call: Awaitable[Any]) -> Any:
     """Wait for foreign code in a task of its own, so that letting go of it does not wait for it to clean up."""
-    task = asyncio.ensure_future(call)
+    task = asyncio.ensure_future(foreign.awaited(call))
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:

@@ -14,6 +14,8 @@ from typing import Any
 
 from django.db import close_old_connections
 
+from runtime import foreign
+
 AT_ONCE = 32
 VERBS = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="verb")
 
@@ -26,7 +28,8 @@ async def run(function: Callable[..., Any], *args: Any) -> Any:
 async def run_tool(room: asyncio.Semaphore, tool: str, function: Callable[..., Any], *args: Any) -> Any:
     """Call a synchronous tool. A call that was given up on no longer takes room, though its thread may still hang."""
     async with room:
-        return await asyncio.get_running_loop().run_in_executor(_of(tool), partial(_connected, function, *args))
+        call = partial(foreign.called, _connected, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(_of(tool), call)
 
 
 @cache

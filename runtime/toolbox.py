@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+import math
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -18,6 +20,7 @@ from runtime.states import RunStatus
 from runtime.tools import ToolContext, Verify
 
 LONGEST_ARGUMENTS = 100_000  # characters of canonical JSON
+NOT_FINITE = re.compile("NaN|Infinity")  # numbers that no JSON holds
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,13 @@ def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, An
     """
     said_tainted = isinstance(value, tools.Tainted)
     value = value.value if isinstance(value, tools.Tainted) else value
-    plain = to_jsonable_python(value, inf_nan_mode="strings", serialize_unknown=True)
+    if isinstance(value, Iterator):
+        raise TypeError(f"A tool returns a finished value, not a {type(value).__name__} that may never end.")
+    plain = to_jsonable_python(value, serialize_unknown=True)
     content = plain if isinstance(plain, str) else canonical(plain)
+    if not isinstance(plain, str) and NOT_FINITE.search(content):
+        plain = _finite(plain)
+        content = canonical(plain)
     kept: dict[str, Any] = {"result": plain}
     whole = content.encode("utf-8", "replace")
     if len(whole) > manifest.output_cap_bytes:
@@ -167,6 +175,15 @@ def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, An
     if manifest.declines:
         kept["ends"], kept["detail"] = RunStatus.REFUSED, reason or "The agent declined."
     return kept
+
+
+def _finite(plain: Any) -> Any:
+    """The value with NaN and infinities as words: no JSON holds them, and PostgreSQL takes none."""
+    if isinstance(plain, float):
+        return plain if math.isfinite(plain) else canonical(plain)
+    if isinstance(plain, dict):
+        return {key: _finite(part) for key, part in plain.items()}
+    return [_finite(part) for part in plain] if isinstance(plain, list) else plain
 
 
 def phrase(manifest: ToolManifest, kept: Mapping[str, Any]) -> str:
