@@ -310,8 +310,8 @@ def test_engaging_is_one_post_and_shows_everywhere(board):
     waiting.refresh_from_db()
     assert waiting.status == "frozen"
     page = text(browser.get(url("agent-list")))
-    assert re.search(r"issue_refund is off</span> since .* by Mara Okafor: .*Double refunds", page)
-    assert "1 on" in page
+    assert re.search(r"issue_refund is off</span>, engaged .* by Mara Okafor: .*Double refunds", page)
+    assert "1 engaged" in page
     page = text(browser.get(url("switch-list")))
     assert page.index("Engaged now") < page.index("Everything")
     assert "0 calls blocked" in page
@@ -463,7 +463,7 @@ def test_the_strip_names_what_is_engaged_and_counts_the_rest(board):
     assert strip.count(" is off") == 3
     assert "and 1 more" in strip
     assert "<script>" not in strip
-    assert "4 on" in text(browser.get(url("switch-count")))
+    assert "4 engaged" in text(browser.get(url("switch-count")))
 
 
 # Who sees what

@@ -14,6 +14,8 @@ from tests.builders import a_release, a_run, a_step, a_user, an_approval
 
 pytestmark = pytest.mark.django_db
 
+ENDED_AND_NOT = (RunStatus.SUCCEEDED, RunStatus.RUNNING)
+
 
 def signed_in(role: Role = Role.OPERATOR, *, agent: str = "") -> Client:
     client = Client()
@@ -28,6 +30,13 @@ def text_of(response) -> str:
 def buttons(page: str) -> set[str]:
     actions = page.partition('id="run-actions"')[2].partition("{#")[0]
     return set(re.findall(r'action="/runs/[^/]+/(\w+)/"', actions))
+
+
+def test_going_on_stands_among_what_follows_the_run_to_its_end():
+    ended, under_way = (text_of(signed_in().get(a_run(status).get_absolute_url())) for status in ENDED_AND_NOT)
+
+    assert "Go on</a>" in ended.partition('id="run-actions"')[2]
+    assert "Go on</a>" not in under_way
 
 
 @pytest.mark.parametrize(
