@@ -68,7 +68,6 @@ class Grant:
         return any(_matches(pattern, principal_id) for pattern in self.end_users)
 
 
-NOBODY_ELSE = Grant()
 EVERY_END_USER = Grant(end_users=(ANY,))
 
 

@@ -19,10 +19,6 @@ class Comparison:
         return not self.areas
 
     @property
-    def has_new_instructions(self) -> bool:
-        return any(area == "Instructions" for area, _ in self.areas)
-
-    @property
     def summary(self) -> str:
         """`Instructions (1), Tools (2)`; empty when nothing changed."""
         return ", ".join(f"{area} ({len(found)})" for area, found in self.areas)

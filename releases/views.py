@@ -70,7 +70,7 @@ def release_create(request: Request, slug: str) -> HttpResponseBase:
 @requires("releases.read")
 def release_detail(request: Request, release_id: UUID) -> HttpResponse:
     release = _releases(request).get(pk=release_id)
-    other = _against(request, release)
+    other = _against(release)
     bundle = release.bundle
     context = {
         "release": release,
@@ -145,7 +145,7 @@ def _named(request: Request, name: str) -> Release:
     return _releases(request).get(pk=key)
 
 
-def _against(request: Request, release: Release) -> Release | None:
+def _against(release: Release) -> Release | None:
     """What a release is set against: the active one, or for the active one the one before it."""
     active = release.agent.active_release
     if active is not None and active.pk != release.pk:

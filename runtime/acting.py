@@ -30,7 +30,7 @@ def claimed(by: Actor, principal_id: str, label: str, attributes: Mapping[str, s
             return _kept(wanted)
         if is_kept:
             allowed = principals.claim(replace(wanted, attributes={}), itself=by.itself, grant=by.acts_for)
-            return _carried(by, wanted, allowed)
+            return _carried(wanted, allowed)
         return principals.claim(wanted, itself=by.itself, grant=by.acts_for)
     except BadClaim as wrong:
         if wrong.is_forbidden:
@@ -69,7 +69,7 @@ def _kept(wanted: Principal) -> Principal:
     return wanted
 
 
-def _carried(by: Actor, wanted: Principal, allowed: Principal) -> Principal:
+def _carried(wanted: Principal, allowed: Principal) -> Principal:
     """The principal as it is, unless the grant puts something else on it."""
     if any(wanted.attributes.get(name) != value for name, value in allowed.attributes.items()):
         said = "This work is for a principal outside of what you were granted."

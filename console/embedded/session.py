@@ -74,7 +74,7 @@ def _servers(data_dir: Path, arguments: Sequence[str]) -> Iterator[dict[str, str
     owner = owned.take(f"manage.py {arguments[0]}")
     if owner is not None:
         with lock.leaning(data_dir):
-            yield _addresses_of(owner, owned, data_dir) | servers.keys(data_dir)
+            yield _addresses_of(owner, data_dir) | servers.keys(data_dir)
         return
     with ExitStack() as stack:
         stack.callback(owned.release)
@@ -96,7 +96,7 @@ def _passing_servers() -> Iterator[dict[str, str]]:
         own = None
 
 
-def _addresses_of(owner: lock.Owner, owned: lock.OwnerLock, data_dir: Path) -> dict[str, str]:
+def _addresses_of(owner: lock.Owner, data_dir: Path) -> dict[str, str]:
     """The addresses the owner publishes, once its servers run."""
     end = time.monotonic() + OWNER_STARTS_SECONDS
     while time.monotonic() < end:

@@ -121,7 +121,7 @@ async def connect(config: Config) -> AsyncIterator[Connection]:
         say: Callable[[], str] = str
         try:
             async with asyncio.timeout(config.connect_timeout_s):
-                streams, say = await _streams(config, stack)
+                streams, say = await _streams(config)
                 connection = await _session(config, streams, say, stack)
                 await connection.list_tools()
         except Exception as wrong:
@@ -129,7 +129,7 @@ async def connect(config: Config) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def _streams(config: Config, stack: AsyncExitStack) -> tuple[Any, Callable[[], str]]:
+async def _streams(config: Config) -> tuple[Any, Callable[[], str]]:
     if config.command:
         child = await stdio.start(config.command, config.environment, config.directory)
         return stdio.streams(child, config.output_cap_bytes), child.last_words

@@ -108,11 +108,5 @@ def decide_opening(tally: Tally, *, at: float, limits: Limits) -> Opens | None:
     return None
 
 
-def stays_open(openings: int, limits: Limits) -> timedelta:
-    """How long the breaker stays open at its n-th opening in a row: it doubles each time, up to a limit."""
-    doubled: timedelta = limits.open_for * 2 ** min(max(openings - 1, 0), 30)
-    return min(limits.longest, doubled)
-
-
 def _slot(at: float, limits: Limits) -> int:
     return int(at // (limits.window.total_seconds() / SLOTS))

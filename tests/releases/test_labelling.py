@@ -12,9 +12,6 @@ from releases.policies.labelling import Baseline, Direction
 from tests.builders import a_bundle, a_tool
 
 LOOSER, UNCLEAR, STRICTER = Direction.LOOSER, Direction.UNCLEAR, Direction.STRICTER
-SAFE = {
-    "effect": "read", "retry": "read", "output_trust": "trusted", "output_secret": False, "scope": "", "minted": ["id"],
-}  # fmt: skip
 
 
 def a_manifest(**labels):

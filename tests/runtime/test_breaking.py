@@ -84,12 +84,6 @@ def test_a_tally_stays_small_and_too_few_calls_never_open_by_ratio(calls):
             assert opens.calls >= LIMITS.minimum and opens.failures * 2 >= opens.calls
 
 
-def test_each_opening_in_a_row_lasts_twice_as_long_up_to_a_limit():
-    limits = Limits(open_for=timedelta(seconds=10), longest=timedelta(seconds=60))
-
-    assert [breaking.stays_open(n, limits).total_seconds() for n in (1, 2, 3, 4, 5, 1000)] == [10, 20, 40, 60, 60, 60]
-
-
 @pytest.mark.parametrize(
     ("error_class", "counts"),
     [

@@ -13,7 +13,7 @@ import pytest
 from console import ids, principals, problems
 from console.actors import EVERY_SCOPE, Actor
 from console.models import RoleGrant, User
-from console.principals import EVERY_END_USER, NOBODY_ELSE, BadClaim, Grant, Principal, PrincipalKind
+from console.principals import EVERY_END_USER, BadClaim, Grant, Principal, PrincipalKind
 from console.roles import Role
 from releases import bundles
 from runtime import forks, runs, schedules
@@ -110,8 +110,8 @@ def test_a_client_says_of_a_principal_only_what_it_was_granted(
         (EVERY_END_USER, {}, 422),
         (EVERY_END_USER, {"principal": {"id": ""}}, 422),
         (EVERY_END_USER, {"principal": {"id": "cus_1", "scopes": ["*"]}}, 422),
-        (NOBODY_ELSE, {"user_id": "cus_1"}, 403),
-        (NOBODY_ELSE, {"principal": {"kind": "service"}}, 202),
+        (Grant(), {"user_id": "cus_1"}, 403),
+        (Grant(), {"principal": {"kind": "service"}}, 202),
         (ACME, {"user_id": "cus_1"}, 403),
         (ACME, {"principal": {"id": "acme-1", "attributes": {"tier": "gold"}}}, 202),
         (ACME, {"principal": {"id": "acme-1", "attributes": {"tenant": "evil"}}}, 403),

@@ -38,7 +38,6 @@ def library_at(request, where):
 
 
 READ = {"labelled": True, "effect": "read", "retry": "read"}
-PROVENANCE_OFF = {"provenance": "log"}
 
 
 def a_release(library, *replies, use=("find_book",), labels=READ, **content):

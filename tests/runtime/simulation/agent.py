@@ -26,7 +26,6 @@ TOOLS = (
     ToolManifest(name="wipe", effect="destructive", retry="unsafe"),
 )
 RETRY = {tool.name: tool.retry for tool in TOOLS}
-IS_WRITE = {tool.name: tool.is_write for tool in TOOLS}
 UNREVIEWED_AMOUNT = {"1.0": 100, "2.0": 10}  # what each release pays without a person
 
 BUDGETS = Budgets(
