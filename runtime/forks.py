@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils.timezone import now
 
 from console import audit, ids, live, problems
@@ -27,8 +27,8 @@ from runtime import (
     acting,
     admission,
     backpressure,
+    beginnings,
     conversations,
-    deadlines,
     entries,
     events,
     interventions,
@@ -90,21 +90,15 @@ def fork(
     acting.guard_kept(by, source.principal)
     reason = interventions.checked_reason(reason)
     digest = hashlib.sha256(canonical(["fork", str(run_id), str(step_id), release]).encode()).hexdigest()
-    earlier = runs.first_of(by, idempotency_key, digest)
-    if earlier:
-        return earlier, False
-    try:
-        with transaction.atomic():
-            # The thread is locked before its runs, as for a new message in it.
-            conversations.locked(source.thread_id, source.agent, source.principal)
-            if source.status == RunStatus.PAUSED:
-                runs.cancel(run_id, by=by, reason=f"Retried from one of its steps. {reason}"[:2000])
-            return _fork(run_id, step_id, release, by, reason, (idempotency_key, digest)), True
-    except IntegrityError:
-        earlier = runs.first_of(by, idempotency_key, digest)
-        if earlier is None:
-            raise
-        return earlier, False
+
+    def begin() -> Run:
+        # The thread is locked before its runs, as for a new message in it.
+        conversations.locked(source.thread_id, source.agent, source.principal)
+        if source.status == RunStatus.PAUSED:
+            runs.cancel(run_id, by=by, reason=f"Retried from one of its steps. {reason}"[:2000])
+        return _fork(run_id, step_id, release, by, reason, (idempotency_key, digest))
+
+    return beginnings.once(by, idempotency_key, digest, begin)
 
 
 def why_not(run: Run) -> str:
@@ -185,8 +179,7 @@ def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str
     conversations.join(source.thread, OnBusy.REJECT)
     limits = _budgets(source, release)
     slots = admission.slots_of(release.bundle, agent=source.agent.slug, principal_id=source.principal_id)
-    created_at = now()
-    runs.guard_day(release, source.principal_id)
+    beginnings.guard_day(release, source.principal_id)
     return Run.objects.create(
         agent=source.agent,
         release=release,
@@ -200,20 +193,10 @@ def _insert(source: Run, release: Release, first: int, by: Actor, key: tuple[str
         principal_label=source.principal_label,
         principal_attributes=source.principal_attributes,
         scopes=narrowed(source.scopes, by.tool_scopes),
-        started_by_kind=by.kind,
-        started_by_id=by.id,
-        started_by_label=by.label,
-        idempotency_key=key[0],
-        request_digest=key[1],
-        budgets=limits.model_dump(mode="json"),
-        created_at=created_at,
-        deadline_at=deadlines.at(limits, created_at),
-        slots=slots,
-        held_for=Hold.SLOT if slots else "",
-        wait_reason=runs.WAIT_REASONS[Hold.SLOT] if slots else "",
         forked_from=source,
         forked_at_step=first,
         history_before=source.history_before or source.created_at,
+        **beginnings.columns(by, *key, limits=limits, slots=slots, hold=Hold.SLOT if slots else None),
     )
 
 

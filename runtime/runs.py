@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils.timezone import now
 from pydantic import ValidationError
 
@@ -27,24 +27,22 @@ from runtime import (
     acting,
     admission,
     backpressure,
+    beginnings,
     calls,
     conversations,
-    deadlines,
     endings,
     events,
     interventions,
     journal,
-    ledgers,
     queueing,
     verdicts,
 )
 from runtime.models import Callback, Run, Thread
-from runtime.policies import budgeting, daily, placing
+from runtime.policies import budgeting, placing
 from runtime.states import RUN_MOVES, CallbackEvent, Hold, OnBusy, RunKind, RunPriority, RunStatus
 
 LONGEST_INPUT = 50_000
 LONGEST_DELAY = timedelta(days=366)
-WAIT_REASONS = {Hold.TIMER: "timer", Hold.THREAD: "thread", Hold.SLOT: "rate_limit"}
 
 
 def create(
@@ -101,22 +99,9 @@ def create(
     wanted.at(on_busy, start_at, delay)
     wanted.slots = dict(slots or {})
     wanted.after(priority)
-    earlier = first_of(by, idempotency_key, wanted.digest)
-    if earlier:
-        return earlier, False
-    try:
-        with transaction.atomic():
-            run = _insert(wanted, by, idempotency_key)
-            if run.held_for == Hold.SLOT:
-                transaction.on_commit(lambda: admission.fill(run.slots), robust=True)
-            elif enqueue and not run.held_for:
-                queueing.enqueue_run(run.pk, 0, run.priority)
-            return run, True
-    except IntegrityError:
-        earlier = first_of(by, idempotency_key, wanted.digest)
-        if earlier is None:
-            raise
-        return earlier, False
+    return beginnings.once(
+        by, idempotency_key, wanted.digest, lambda: _begin(wanted, by, idempotency_key, enqueue=enqueue)
+    )
 
 
 @transaction.atomic
@@ -245,6 +230,15 @@ class _Wanted:
             raise problems.Invalid(" ".join(errors.values()), errors=errors)
 
 
+def _begin(wanted: _Wanted, by: Actor, idempotency_key: str, *, enqueue: bool) -> Run:
+    run = _insert(wanted, by, idempotency_key)
+    if run.held_for == Hold.SLOT:
+        transaction.on_commit(lambda: admission.fill(run.slots), robust=True)
+    elif enqueue and not run.held_for:
+        queueing.enqueue_run(run.pk, 0, run.priority)
+    return run
+
+
 def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     agent, release = routing.pick(wanted.agent)
     limits = _budgets(release, wanted.budgets)
@@ -252,12 +246,11 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
     backpressure.guard_delayed() if is_delayed else backpressure.guard(agent, wanted.priority)
     scopes = _scopes(wanted.scopes, by)
     thread, is_behind = _place(wanted, agent, by, scopes, is_delayed)
-    created_at = now()  # under the thread's lock, so that its runs are created in the order of their turns
     principal = wanted.principal
     of_release = admission.slots_of(release.bundle, agent=agent.slug, principal_id=principal.id)
     slots = {**of_release, **wanted.slots}
     hold = Hold.TIMER if is_delayed else Hold.THREAD if is_behind else Hold.SLOT if slots else None
-    guard_day(release, principal.id)
+    beginnings.guard_day(release, principal.id)
     text, found = _looked_at(release, wanted)
     run = Run.objects.create(
         agent=agent,
@@ -272,19 +265,10 @@ def _insert(wanted: _Wanted, by: Actor, idempotency_key: str) -> Run:
         principal_label=principal.label or thread.principal_label,
         principal_attributes=thread.principal_attributes,
         scopes=narrowed(scopes, thread.scopes),
-        started_by_kind=by.kind,
-        started_by_id=by.id,
-        started_by_label=by.label,
-        idempotency_key=idempotency_key,
-        request_digest=wanted.digest,
         callback_url=wanted.callback_url,
-        budgets=limits.model_dump(mode="json"),
-        created_at=created_at,
-        deadline_at=deadlines.at(limits, created_at),
-        slots=slots,
-        held_for=hold or "",
-        wait_reason=WAIT_REASONS[hold] if hold else "",
         wake_at=wanted.start_at if is_delayed else None,
+        # Still under the thread's lock, so that its runs are created in the order of their turns.
+        **beginnings.columns(by, idempotency_key, wanted.digest, limits=limits, slots=slots, hold=hold),
     )
     if wanted.callback_url:
         Callback.objects.create(run=run, events=wanted.callback_events)
@@ -301,23 +285,6 @@ def _looked_at(release: Release, wanted: _Wanted) -> tuple[str, list[dict[str, A
     """The message as it may be stored, and what guardrails found in it; without such guardrails, as it came."""
     text, found = verdicts.first_look(release.bundle, wanted.said)
     return (journal.plain(text).strip() or verdicts.NOTHING_LEFT, found) if found else (wanted.text, found)
-
-
-def first_of(by: Actor, key: str, digest: str) -> Run | None:
-    """The run that this actor's earlier request with the same key has started.
-
-    Raises:
-        problems.Conflict: that request was another one.
-    """
-    if not key:
-        return None
-    run = Run.objects.filter(started_by_id=by.id, idempotency_key=key).select_related("agent", "release").first()
-    if run is not None and run.request_digest != digest:
-        raise problems.Conflict(
-            f"The idempotency key {key[:60]!r} was used for another request ({run.public_id}). "
-            "Send the same request again, or use a new key."
-        )
-    return run
 
 
 def _place(wanted: _Wanted, agent: Agent, by: Actor, scopes: list[str], is_delayed: bool) -> tuple[Thread, bool]:
@@ -369,21 +336,6 @@ def _budgets(release: Release, wanted: Mapping[str, Any]) -> Budgets:
     except budgeting.NotLower as wrong:
         errors = {f"budgets.{name}": text for name, text in wrong.errors.items()}
         raise problems.Invalid(str(wrong), errors=errors) from wrong
-
-
-def guard_day(release: Release, principal_id: str) -> None:
-    """Count a new run against the day's budgets of its agent and principal, in the caller's transaction.
-
-    Raises:
-        problems.TooMany: the day has no room for it.
-    """
-    refused = ledgers.count_run(release.bundle.daily, agent_id=release.agent_id, principal_id=principal_id)
-    if refused:
-        wait = daily.until_tomorrow(now()).total_seconds()
-        raise problems.TooMany(
-            f"{refused.reason} Send it again tomorrow (UTC), or make a release with a higher daily.{refused.budget}.",
-            retry_after=max(1, round(wait)),
-        )
 
 
 def _title(text: str) -> str:
