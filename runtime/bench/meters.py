@@ -45,24 +45,17 @@ class Counters:
     commits: int
 
 
-def counters() -> Counters:
-    """Sessions report commits when they end or after a second of rest; read this when the others have ended."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot(), pg_stat_force_next_flush()")
-        cursor.execute(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, xact_commit"
-            " FROM pg_stat_database WHERE datname = current_database()"
-        )
-        return Counters(*cursor.fetchone())
+def counters(*, of_server: bool = False) -> Counters:
+    """Of this database, or over all of the server; the log is one for all.
 
-
-def counters_of_server() -> Counters:
-    """The same over all databases of the server."""
+    Sessions report commits when they end or after a second of rest; read this when the others have ended.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_clear_snapshot(), pg_stat_force_next_flush()")
         cursor.execute(
             "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint, sum(xact_commit)::bigint"
-            " FROM pg_stat_database"
+            " FROM pg_stat_database WHERE %s OR datname = current_database()",
+            [of_server],
         )
         return Counters(*cursor.fetchone())
 

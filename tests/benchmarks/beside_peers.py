@@ -142,11 +142,11 @@ class Bench:
     def _counted(self, entry: Entry) -> dict[str, Any]:
         from runtime.bench import meters
 
-        before, cpu = meters.counters_of_server(), meters.services_cpu_s()
+        before, cpu = meters.counters(of_server=True), meters.services_cpu_s()
         found = self._peer(entry, {})
         cpu_after = meters.services_cpu_s()
         time.sleep(1.2)  # sessions that have ended have reported what they committed
-        after = meters.counters_of_server()
+        after = meters.counters(of_server=True)
         return found | {
             "svc_cpu_s": None if cpu is None or cpu_after is None else round(cpu_after - cpu, 3),
             "wal_kb": round((after.wal_bytes - before.wal_bytes) / 1024, 1),
