@@ -34,6 +34,15 @@ STARTER = Actor(
     tool_scopes=frozenset({EVERY_SCOPE}),
 )
 
+# A person decides about larger payments.
+OVER_100 = {
+    "id": "refund-limit",
+    "tool": "spy_pay",
+    "when": [{"argument": "amount", "op": "gt", "value": 100}],
+    "then": "ask",
+    "reason": "Refunds over $100 need a person.",
+}
+
 effects: list[tuple[str, dict[str, Any]]] = []  # what the spy tools did, in order
 hooks: dict[str, Callable[[], None]] = {}  # called inside a spy tool, before its effect
 

@@ -16,8 +16,7 @@ from runtime.models import Run
 from runtime.states import RunStatus
 from tests.builders import a_run
 from tests.runtime import harness
-from tests.runtime.harness import a_scripted_release, calling, effects, saying, start, work
-from tests.runtime.test_engine import OVER_100
+from tests.runtime.harness import OVER_100, a_scripted_release, calling, effects, saying, start, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

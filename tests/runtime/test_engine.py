@@ -25,17 +25,10 @@ from runtime.messages import Call, Reply
 from runtime.models import Run, Worker
 from runtime.states import RunStatus
 from tests.runtime import harness
-from tests.runtime.harness import a_scripted_release, calling, effects, saying, start, trace, work
+from tests.runtime.harness import OVER_100, a_scripted_release, calling, effects, saying, start, trace, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-OVER_100 = {
-    "id": "refund-limit",
-    "tool": "spy_pay",
-    "when": [{"argument": "amount", "op": "gt", "value": 100}],
-    "then": "ask",
-    "reason": "Refunds over $100 need a person.",
-}
 OPERATOR = system("test")
 
 

@@ -19,18 +19,11 @@ from runtime.models import Run, Step
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import a_run, a_step
 from tests.runtime import harness
-from tests.runtime.harness import a_scripted_release, calling, effects, saying, start, trace, work
+from tests.runtime.harness import OVER_100, a_scripted_release, calling, effects, saying, start, trace, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 OPERATOR = system("test")
-OVER_100 = {
-    "id": "refund-limit",
-    "tool": "spy_pay",
-    "when": [{"argument": "amount", "op": "gt", "value": 100}],
-    "then": "ask",
-    "reason": "Refunds over $100 need a person.",
-}
 LOOK_AND_PAY = (calling("spy_read", order_id="1"), calling("spy_pay", order_id="1", amount="5"), "Paid.")
 
 

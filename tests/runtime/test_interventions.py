@@ -31,18 +31,21 @@ from runtime.models import Run, RunEvent
 from runtime.states import RunStatus, StepStatus
 from tests.builders import a_run, an_actor
 from tests.runtime import harness
-from tests.runtime.harness import a_scripted_release, calling, effects, in_background, saying, start, trace, work
+from tests.runtime.harness import (
+    OVER_100,
+    a_scripted_release,
+    calling,
+    effects,
+    in_background,
+    saying,
+    start,
+    trace,
+    work,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 OPERATOR = system("test")
-OVER_100 = {
-    "id": "refund-limit",
-    "tool": "spy_pay",
-    "when": [{"argument": "amount", "op": "gt", "value": 100}],
-    "then": "ask",
-    "reason": "Refunds over $100 need a person.",
-}
 PROMPT_S = 2.0
 
 

@@ -25,6 +25,14 @@ from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, saying, start, work
 
 PAY = calling("spy_pay", order_id="1", amount="129.00")
+BY_TWO = {
+    "id": "two",
+    "tool": "spy_pay",
+    "then": "ask",
+    "reason": "Large.",
+    "approvals_needed": 2,
+    "ask_roles": ["admin"],
+}
 
 
 def a_rule(then="ask", **fields):
@@ -200,15 +208,7 @@ def test_a_call_that_is_asked_about_is_counted_once_and_its_question_says_so(fre
 
 @pytest.mark.django_db(transaction=True)
 def test_a_call_that_two_people_must_approve_is_made_after_the_second(fresh):
-    rule = {
-        "id": "two",
-        "tool": "spy_pay",
-        "then": "ask",
-        "reason": "Large.",
-        "approvals_needed": 2,
-        "ask_roles": ["admin"],
-    }
-    run = work(start(a_scripted_release(saying(PAY, "Paid."), rules=[rule])))
+    run = work(start(a_scripted_release(saying(PAY, "Paid."), rules=[BY_TWO])))
     request = ApprovalRequest.objects.get()
     assert (request.approvals_needed, request.roles) == (2, ["admin"])
     assert not any(field["editable"] for field in request.fields)
@@ -227,15 +227,7 @@ def test_a_call_that_two_people_must_approve_is_made_after_the_second(fresh):
 
 @pytest.mark.django_db(transaction=True)
 def test_the_first_approver_who_lost_the_role_voids_the_approval(fresh):
-    rule = {
-        "id": "two",
-        "tool": "spy_pay",
-        "then": "ask",
-        "reason": "Large.",
-        "approvals_needed": 2,
-        "ask_roles": ["admin"],
-    }
-    run = work(start(a_scripted_release(saying(PAY, "Paid."), rules=[rule])))
+    run = work(start(a_scripted_release(saying(PAY, "Paid."), rules=[BY_TWO])))
     request = ApprovalRequest.objects.get()
     ada, ben = a_user(Role.ADMIN), a_user(Role.ADMIN)
     for user in (ada, ben):
