@@ -20,23 +20,41 @@ SHAPES = [
     re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,200}"),
     re.compile(r"\bsth_[a-z0-9]{8}_[A-Za-z0-9_-]{30,100}"),
     re.compile(r"(?<=://)[^\s/:@]{1,100}:[^\s/@]{1,200}(?=@)"),
+    re.compile(r"(?i)(?<=\bbearer )(?=[a-z._~+/=-]{0,100}\d)[\w.~+/=-]{16,2000}"),
 ]
+# The last words of a name; what stands before them (`DB_`, `x-`) does not matter.
+NAMES = (
+    r"password|passwd|passphrase|pwd|secret(?:[_-]?access)?(?:[_-]?key)?|api[_-]?key|private[_-]?key"
+    r"|(?:access|auth|refresh|id|session|bearer)[_-]?token"
+)
+QUOTE = r"\\?[\"']"
 NAMED = re.compile(
-    r"(?i)\b(password|passwd|pwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret)"
-    r"(\"?\s{0,3}[=:]\s{0,3}\"?)([^\s\"'&,;]{4,200})"
+    rf"(?i)((?<![^\W_])(?:{NAMES})(?:{QUOTE})?\s{{0,3}}[=:]\s{{0,3}}"
+    rf"|\bauthorization(?:{QUOTE})?\s{{0,3}}[=:]\s{{0,3}}(?:{QUOTE})?(?:basic|bearer|digest|token)\s)"
+    rf"(?:({QUOTE})(?:(?!\2)[^\n]){{4,200}}(?=\2)|((?:{QUOTE})?)[^\s\"'&,;\\]{{4,2000}})"
 )
 # Without one of these pieces in it, no expression above can match a text. Looking for them costs two microseconds.
 PIECES = (
     "PRIVATE KEY", "eyJ", "AKIA", "ASIA", "AIza", "sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "ghp_", "gho_", "ghu_",
     "ghs_", "ghr_", "xox[abprs]-", "sth_", "\u017f", "\u212a",
 )  # fmt: skip
-WORDS = ("passw", r"\bpwd", "secret", "api_key", "api-key", "apikey", "token", "authorization", "private", "cookie")
+WORDS = (
+    "passw",
+    "passphrase",
+    "pwd",
+    "bearer ",
+    "secret",
+    "api_key",
+    "api-key",
+    "apikey",
+    "token",
+    "authorization",
+    "private",
+    "cookie",
+)
 SUSPECT = re2.compile(("|".join(PIECES) + f"|(?i:{'|'.join(WORDS)})|" + r"://[^\s/@]{1,301}@").encode())
 SHORTEST = 6  # characters of a text that could hold one, and of the JSON of a field with a secret's name
-SECRET_NAMES = re.compile(
-    r"(?i)^(password|passwd|pwd|secret|api[_-]?key|apikey|token|access[_-]?token|authorization|client[_-]?secret"
-    r"|private[_-]?key|cookie|set-cookie)$"
-)
+SECRET_NAMES = re.compile(rf"(?i)^(?:token|(?:proxy-)?authorization|cookie|set-cookie|.{{0,60}}(?:{NAMES}))$")
 
 
 def may_hold_secret(text: str) -> bool:
@@ -51,7 +69,7 @@ def text(value: str) -> str:
         return value
     for shape in SHAPES:
         value = shape.sub(MASK, value)
-    return NAMED.sub(lambda m: f"{m[1]}{m[2]}{MASK}", value)
+    return NAMED.sub(lambda m: f"{m[1]}{m[2] or m[3] or ''}{MASK}", value)
 
 
 def value(thing: Any) -> Any:
@@ -59,8 +77,10 @@ def value(thing: Any) -> Any:
     if isinstance(thing, str):
         return text(thing)
     if isinstance(thing, dict):
+        named = "value" if any(SECRET_NAMES.match(str(thing.get(name, ""))) for name in ("name", "key")) else None
         return {
-            text(str(key)): _whole(item) if SECRET_NAMES.match(str(key)) else value(item) for key, item in thing.items()
+            text(str(key)): _whole(item) if key == named or SECRET_NAMES.match(str(key)) else value(item)
+            for key, item in thing.items()
         }
     if isinstance(thing, list | tuple):
         return [value(item) for item in thing]
@@ -69,7 +89,7 @@ def value(thing: Any) -> Any:
 
 def _whole(item: Any) -> Any:
     """What stands under a secret's name: a text, or in the audit the text before and after."""
-    if isinstance(item, str):
+    if isinstance(item, str | int | float) and not isinstance(item, bool):
         return MASK if item else item
     return [_whole(part) for part in item] if isinstance(item, list | tuple) else value(item)
 

@@ -32,6 +32,44 @@ def test_a_named_secret_keeps_its_name():
     assert redact.text("password=hunter2222") == f"password={redact.MASK}"
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("DB_PASSWORD=hunter2222", "DB_PASSWORD=•••"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "aws_secret_access_key = •••"),
+        ("{'password': 'hunter two, with spaces'}", "{'password': '•••'}"),
+        ('{\\"refresh_token\\": \\"hunter2222\\"}', '{\\"refresh_token\\": \\"•••\\"}'),
+        ('passwd="never closed', 'passwd="••• closed'),
+        ("-H 'Authorization: Basic aHVudGVyMjI='", "-H 'Authorization: Basic •••'"),
+        ("x-api-key: hunter2222, Bearer abcdef0123456789", "x-api-key: •••, Bearer •••"),
+    ],
+)
+def test_a_named_secret_is_found_in_every_spelling(text, masked):
+    assert redact.text(text) == masked
+    assert redact.text(masked) == masked
+    assert redact.may_hold_secret(json.dumps({"error": text}))
+
+
+def test_what_only_sounds_like_a_named_secret_stays():
+    text = "The bearer of this-longest-of-letters has page_token=abcdefgh, max_tokens: 4000; authorization: needed"
+
+    assert redact.text(text) == text
+
+
+def test_secrets_in_pairs_and_numbers_are_masked():
+    given = [
+        {"name": "Authorization", "value": "x"},
+        {"key": "dbPassword", "value": 4711},
+        {"pwd": 4711, "has_pwd": True},
+    ]
+
+    assert redact.value(given) == [
+        {"name": "Authorization", "value": redact.MASK},
+        {"key": "dbPassword", "value": redact.MASK},
+        {"pwd": redact.MASK, "has_pwd": True},
+    ]
+
+
 def test_an_address_keeps_its_host():
     masked = redact.text("postgresql://ada:s3cret-word@db.internal/shop")
 
