@@ -13,7 +13,7 @@ from django.utils.timezone import now
 from approvals import decisions, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.states import ApprovalStatus, Verdict
-from console import ids, live, problems
+from console import ids, live, problems, redact
 from console.actors import system
 from console.states import move
 from releases import switches
@@ -224,7 +224,7 @@ class CallHandler:
             scopes=frozenset(run.scopes),
             arguments=arguments,
             schema_errors={},
-            has_secret=False,
+            has_secret=redact.has_secret(arguments),
             spent=budgeting.Spent(0, 0, 0, run.cost_usd, timedelta()),
             budgets=Budgets.model_validate(run.budgets),
             repeats=0,

@@ -145,7 +145,7 @@ def _facts(
         principal=turn.principal,
         arguments=prepared.arguments,
         schema_errors=prepared.errors,
-        has_secret=prepared.has_secret,
+        has_secret=prepared.has_secret or (call.is_masked and not any(one.check == "secrets" for one in about.found)),
         spent=replace(spent, tool_calls=spent.tool_calls - counted) if counted else spent,
         budgets=turn.budgets,
         repeats=turn.state.repeats.get(prints.fingerprint, 0) - counted,

@@ -9,11 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call as the model proposed it. `arguments` is untrusted: a parsed object, or text that did not parse."""
+    """A tool call as the model proposed it. `arguments` is untrusted: a parsed object, or text that did not parse.
+
+    `is_masked`: they held a credential, which was not kept, so they are not what was proposed.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any] | str
+    is_masked: bool = False
 
 
 @dataclass(frozen=True)

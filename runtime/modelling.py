@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from console import ids
+from console import ids, redact
 from releases.bundles import ModelSpec
 from runtime import attempts, drafts, flights, providers, spending, texts
 from runtime.circuits import Open, Outcome
@@ -103,7 +103,7 @@ def _request(turn: Turn, spec: ModelSpec) -> ModelRequest:
 def _answered(
     turn: Turn, spec: ModelSpec, command: CallModel, started: datetime, reply: Reply, held: Held, note: str
 ) -> NewStep:
-    calls = [{"id": c.id, "name": c.name, "arguments": _arguments(c)} for c in reply.calls]
+    calls = [_proposed(call) for call in reply.calls]
     output: dict[str, Any] = {
         "text": reply.text[: drafts.LONGEST_TEXT],
         "calls": calls,
@@ -135,13 +135,20 @@ def _answered(
     )
 
 
-def _arguments(call: Call) -> dict[str, Any] | str:
-    """What JSON can hold; an infinite number stays visible as text, which the schema then refuses."""
+def _proposed(call: Call) -> dict[str, Any]:
+    """The call as it is kept, and whether a credential in its arguments will be masked.
+
+    What JSON cannot hold, such as an infinite number, stays visible as text, which the schema then refuses.
+    """
+    kept: dict[str, Any] | str = call.arguments
     try:
-        json.dumps(call.arguments, allow_nan=False)
+        text = json.dumps(kept, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
-        return str(call.arguments)[: drafts.LONGEST_TEXT]
-    return call.arguments
+        kept = text = str(kept)[: drafts.LONGEST_TEXT]
+    said = {"id": call.id, "name": call.name, "arguments": kept}
+    if redact.may_hold_secret(text) and redact.has_secret(kept):
+        said["masked"] = True
+    return said
 
 
 def _failed(

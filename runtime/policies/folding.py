@@ -157,7 +157,7 @@ def _model(state: State, entry: Entry) -> State:
             ending = Ending(RunStatus(ends), str(entry.output["cause"]), str(entry.output["message"]))
             state = state.but(ending=state.ending or ending)
         return state.but(failures=failures, last_failure=entry.error + mark, on_fallback=fallback)
-    calls = tuple(Call(c["id"], c["name"], c["arguments"]) for c in entry.output.get("calls", []))
+    calls = tuple(Call(c["id"], c["name"], c["arguments"], "masked" in c) for c in entry.output.get("calls", []))
     text = str(entry.output.get("text", ""))
     return state.but(
         sent=len(state.messages),

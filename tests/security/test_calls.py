@@ -11,6 +11,7 @@ import pytest
 from approvals import requests
 from approvals.models import ApprovalRequest
 from approvals.states import Verdict
+from console import problems
 from console.actors import system
 from runtime.messages import Call, Reply
 from runtime.models import Run
@@ -113,3 +114,26 @@ def test_a_model_that_goes_on_proposing_nonsense_uses_up_its_budget():
     assert (run.status, run.cause) == (RunStatus.FAILED, "budget:max_steps")
     assert run.steps_used <= 21
     assert effects == []
+
+
+def test_a_call_with_a_credential_in_it_is_refused_and_not_made_with_what_is_left():
+    """D42: it is masked before the call is kept, and what was masked is nobody's proposal."""
+    run = proposing(
+        Call("c1", "spy_pay", {**GOOD, "order_id": "password=hunter2222"}),
+        Call("c2", "spy_pay", arguments.parse('{"order_id": "AKIAABCDEFGHIJKLMNOP", "amount": "5"}')),
+    )
+
+    assert (effects, ApprovalRequest.objects.count(), run.status) == ([], 0, RunStatus.SUCCEEDED)
+    rules = run.steps.filter(verdict="refused").values_list("rule", flat=True)
+    assert list(rules) == ["secret-in-arguments"] * 2
+
+
+def test_a_credential_cannot_be_edited_into_a_call():
+    """D42: the edit is refused before anything of it is kept."""
+    card = ApprovalRequest.objects.get(subject_id__startswith=proposing(Call("c1", "spy_pay", GOOD)).public_id)
+    ApprovalRequest.objects.update(fields=[{**field, "editable": True} for field in card.fields])
+
+    with pytest.raises(problems.Invalid, match="credential"):
+        requests.decide(
+            card.pk, Verdict.APPROVE, by=system("test"), reason="", edits={"order_id": "AKIAABCDEFGHIJKLMNOP"}
+        )
