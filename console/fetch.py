@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -26,6 +26,9 @@ REDIRECTS = {301, 302, 303, 307, 308}
 # What the world routes; outside of it lie loopback, link-local, private and all wrappers around IPv4.
 GLOBAL_IPV6 = IPv6Network("2000::/3")
 SIX_TO_FOUR = IPv6Network("2002::/16")
+# Not of the public internet, though not every Python knows: protocol assignments (among them a cloud's metadata),
+# relays of 6to4, documentation, and the address under which Azure talks to the machines in it.
+SET_APART = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "168.63.129.16/32")))
 
 
 class Refused(Exception):
@@ -56,7 +59,7 @@ def request(
     """Send one request. `timeout_s` is for all of it, redirects included, however slowly bytes trickle in.
 
     Redirects are followed only when allowed, only for GET, and each is checked like the first address. Headers are
-    not carried to another host.
+    not carried to another host, nor from https to http.
 
     Raises:
         Refused, Failed.
@@ -68,7 +71,7 @@ def request(
         if answer.status not in REDIRECTS or not place or method != "GET" or redirects <= 0:
             return answer
         onward = urljoin(url, place)
-        if urlsplit(onward).netloc != urlsplit(url).netloc:
+        if urlsplit(onward)[:2] != urlsplit(url)[:2]:
             headers = None
         url, redirects = onward, redirects - 1
 
@@ -124,6 +127,8 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             return is_public(address.ipv4_mapped)
         if address not in GLOBAL_IPV6 or address in SIX_TO_FOUR:
             return False
+    if any(address in apart for apart in SET_APART):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

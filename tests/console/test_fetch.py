@@ -119,6 +119,11 @@ def names(monkeypatch):
         "http://[fec0::1]/",
         "http://[ff02::1]/",
         "http://[2001:db8::1]/",
+        "http://192.0.0.192/opc/v1/",
+        "http://192.88.99.1/",
+        "http://168.63.129.16/",
+        "http://[::ffff:168.63.129.16]/",
+        "http://[3fff::1]/",
         "https://user:secret@example.com/",
         "https://user@example.com/",
         "file:///etc/passwd",
@@ -242,6 +247,19 @@ def test_headers_stay_with_the_host_they_were_meant_for(here, server, settings):
 
     assert "X-Key" in server.seen[0][1]
     assert "X-Key" not in server.seen[1][1]
+
+
+def test_headers_do_not_leave_the_encrypted_way(monkeypatch):
+    sent = []
+
+    def send(method, parts, headers, *rest):
+        sent.append((parts.scheme, headers))
+        return fetch.Answer(302, {"location": "http://example.com/x"}, b"")
+
+    monkeypatch.setattr(fetch, "_send", send)
+    fetch.request("GET", "https://example.com/", headers={"X-Key": "s"}, redirects=1)
+
+    assert sent == [("https", {"X-Key": "s"}), ("http", {})]
 
 
 def test_a_large_answer_is_cut_off(here):
