@@ -364,6 +364,8 @@ class Engine:
     async def _fail(self, turn: Turn, broken: Exception) -> None:
         """An error of ours: the run is marked failed, with the evidence."""
         detail = f"{type(broken).__name__}: {broken}"[:500]
+        if isinstance(broken, psycopg.DataError):
+            turn.held.clear()  # what cannot be stored may be among it, and would be found again by each claim
         try:
             await self.finish(turn, Finish(RunStatus.FAILED, "internal_error", detail))
         except LeaseLost:

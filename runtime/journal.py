@@ -384,11 +384,12 @@ NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def _plain_json(value: Any) -> str:
-    """JSON that PostgreSQL takes: neither NUL nor lone surrogates, which jsonb cannot hold."""
+    """JSON that PostgreSQL takes: no NaN, no infinity, neither NUL nor lone surrogates, which jsonb cannot hold."""
     try:
-        text = to_json(value, inf_nan_mode="constants", fallback=str).decode()
+        text = to_json(value, inf_nan_mode="strings", fallback=str).decode()
     except (PydanticSerializationError, UnicodeEncodeError):  # half of a surrogate pair somewhere
-        text = ENCODER.encode(value).encode("utf-8", "replace").decode()
+        plain = json.loads(ENCODER.encode(value).encode("utf-8", "replace"))
+        text = to_json(plain, inf_nan_mode="strings").decode()
     return NUL.sub(lambda found: found[1] + "\ufffd", text) if "\\u0000" in text else text
 
 

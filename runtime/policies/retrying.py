@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -89,7 +90,7 @@ def wait_s(
     error_class: str, attempt: int, policy: Policy, retry_after_s: float | None = None, *, jitter: float
 ) -> float:
     """Seconds to wait after the failed attempt number `attempt`."""
-    if retry_after_s is not None:
+    if retry_after_s is not None and not math.isnan(retry_after_s):
         return min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
     weight = WEIGHT.get(ErrorClass(error_class), 1.0) if error_class in MAY_PASS else 1.0
     ceiling = min(policy.longest_s, policy.base_s * weight * 2.0 ** min(attempt - 1, 30))

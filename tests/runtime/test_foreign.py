@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime import tools
+from runtime import journal, tools
 from runtime.messages import Call, Reply
 from runtime.states import RunStatus
 from tests.runtime import harness
@@ -99,3 +99,17 @@ def test_a_stream_is_no_result():
 
     assert run.status == RunStatus.SUCCEEDED
     assert "finished value" in run.steps.get(kind="tool").payload.output["error"]
+
+
+def test_a_run_whose_step_cannot_be_stored_fails_instead_of_going_round(monkeypatch):
+    real = journal._plain_json
+    monkeypatch.setattr(journal, "_plain_json", lambda given: "NaN" if given == {"result": "NaN"} else real(given))
+
+    run = work(start(a_scripted_release(saying(calling("foreign_number", what="nan"), "ok"), use=["foreign_number"])))
+
+    assert (run.status, run.cause) == (RunStatus.FAILED, "internal_error")
+
+
+@pytest.mark.parametrize("text", ["plain", "half a \ud800 pair"])
+def test_the_journal_writes_no_number_that_postgresql_refuses(text):
+    assert "".join(journal._plain_json({"a": [float("inf"), text]}).split()).startswith('{"a":["Infinity",')

@@ -52,6 +52,7 @@ def test_a_wait_is_never_longer_than_the_longest_and_grows_with_its_random_part(
     wait = retrying.wait_s(kind, attempt, policy, jitter=part)
 
     assert 0 <= wait <= longest_s
+    assert wait == retrying.wait_s(kind, attempt, policy, float("nan"), jitter=part)
     assert wait <= retrying.wait_s(kind, attempt, policy, jitter=1.0) <= longest_s
     assert retrying.wait_s(kind, attempt, policy, jitter=1.0) <= retrying.wait_s(kind, attempt + 1, policy, jitter=1.0)
 
