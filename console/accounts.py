@@ -39,6 +39,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
     whoever guesses from elsewhere uses up the account's count and still cannot lock its owner out.
     """
 
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "email_password_mismatch": "This address and this password do not belong together. Check both. "
+        "If you have forgotten the password, an admin can set a new one.",
+        "too_many_login_attempts": "Too many failed login attempts. Wait five minutes, then try again.",
+    }
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
 

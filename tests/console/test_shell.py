@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -176,6 +177,14 @@ def test_appearance_takes_known_choices_only():
     assert 'data-keys="off" data-times="utc"' in html
     client.cookies["theme"] = '"><script>'
     assert "<script>" not in client.get("/audit/").content.decode()
+
+
+def test_the_password_page_knows_its_place_and_keeps_its_hints_together():
+    html = signed_in().get("/accounts/password/change/").content.decode()
+
+    assert re.search(r'href="/accounts/password/change/" aria-current="page"', html)
+    assert '<p class="hint"' not in html  # a list inside a paragraph would end it
+    assert html.index('id="id_password1-hint"') < html.index("at least 12 characters") < html.index("id_password2")
 
 
 def test_a_token_is_shown_once():

@@ -127,6 +127,7 @@ def test_unknown_and_known_accounts_are_refused_with_the_same_words_and_work(mon
         return text[text.index('role="alert"') : text.index("</form>")].split('name="csrfmiddlewaretoken"')[0]
 
     assert plain(known, user.email) == plain(unknown, "nobody@example.test")
+    assert "do not belong together" in plain(known, user.email)
     assert work_known == work_unknown == 1
 
 
