@@ -220,6 +220,14 @@ def page(context: BrowserContext) -> Page:
 
 
 @pytest.fixture
+def scriptless(browser: Browser, console_url: str) -> Iterator[Page]:
+    """A page of another browser profile, in which no script runs."""
+    opened = browser.new_context(base_url=console_url, java_script_enabled=False)
+    yield opened.new_page()
+    opened.close()
+
+
+@pytest.fixture
 def shots(request: pytest.FixtureRequest) -> Callable[..., None]:
     """`shots(page, "run-trace")` stores the page in both themes and widths, with `--shots DIR`; else nothing."""
     folder = request.config.getoption("--shots")

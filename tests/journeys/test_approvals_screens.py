@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.utils.timezone import now
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from approvals.models import ApprovalRequest
 from approvals.states import ApprovalStatus
@@ -86,13 +86,9 @@ def colleague(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page
 
 
 @pytest.fixture
-def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
-    """A browser without script."""
-    context: BrowserContext = browser.new_context(base_url=console_url, java_script_enabled=False)
-    page = context.new_page()
-    doors.enter(page, stage.mara)
-    yield page
-    context.close()
+def plain(scriptless: Page, stage: Stage) -> Page:
+    doors.enter(scriptless, stage.mara)
+    return scriptless
 
 
 def a_waiting_run(page: Page, text: str, person: str) -> tuple[Run, ApprovalRequest]:

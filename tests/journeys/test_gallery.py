@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.conf import global_settings
-from django.test.utils import override_settings
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from console import live, tokens
@@ -29,9 +27,7 @@ WIDTHS = (1440, 390)
 
 @pytest.fixture(scope="module")
 def admin(database: str) -> User:
-    # The web server has the hashers of production, not the quick one of the tests.
-    with override_settings(PASSWORD_HASHERS=global_settings.PASSWORD_HASHERS):
-        return a_user(Role.ADMIN, name="Ada Gallery", email="gallery@example.test")
+    return a_user(Role.ADMIN, name="Ada Gallery", email="gallery@example.test")
 
 
 @pytest.fixture

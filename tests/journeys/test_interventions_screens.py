@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from console.models import User
 from console.roles import Role
@@ -113,23 +113,20 @@ def test_starting_again_names_what_may_be_done_twice(signed_in: Page, failed: Ru
     expect(dialog).to_have_count(0)
 
 
-def test_everything_works_without_script(browser: Browser, console_url: str, operator: User, release: Release):
+def test_everything_works_without_script(scriptless: Page, operator: User, release: Release):
     run = a_run(RunStatus.WAITING, release=release, title="Without script")
-    context = browser.new_context(base_url=console_url, java_script_enabled=False)
-    page = context.new_page()
-    page.goto("/accounts/login/")
-    page.fill("input[name=login]", operator.email)
-    page.fill("input[name=password]", PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    scriptless.goto("/accounts/login/")
+    scriptless.fill("input[name=login]", operator.email)
+    scriptless.fill("input[name=password]", PASSWORD)
+    scriptless.get_by_role("button", name="Sign in").click()
 
-    page.goto(run.get_absolute_url())
-    page.locator("#pause > summary").click()
-    page.fill("#pause-reason", "Look first.")
-    page.locator("#pause form button:not([data-close])").click()
-    expect(page.locator("#run-head")).to_contain_text("Look first.")
-    page.get_by_role("button", name="Resume").click()
-    expect(page.locator("#run-head")).not_to_contain_text("Look first.")
-    context.close()
+    scriptless.goto(run.get_absolute_url())
+    scriptless.locator("#pause > summary").click()
+    scriptless.fill("#pause-reason", "Look first.")
+    scriptless.locator("#pause form button:not([data-close])").click()
+    expect(scriptless.locator("#run-head")).to_contain_text("Look first.")
+    scriptless.get_by_role("button", name="Resume").click()
+    expect(scriptless.locator("#run-head")).not_to_contain_text("Look first.")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from console.models import User
 from console.roles import Role
@@ -64,12 +64,9 @@ def console(page: Page, stage: Stage) -> Page:
 
 
 @pytest.fixture
-def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
-    context = browser.new_context(base_url=console_url, java_script_enabled=False)
-    page = context.new_page()
-    doors.enter(page, stage.operator)
-    yield page
-    context.close()
+def plain(scriptless: Page, stage: Stage) -> Page:
+    doors.enter(scriptless, stage.operator)
+    return scriptless
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

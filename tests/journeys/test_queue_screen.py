@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.conf import global_settings
-from django.test.utils import override_settings
 from playwright.sync_api import Page, expect
 from redis import Redis
 from rq.results import Result
@@ -23,8 +21,7 @@ from tests.journeys.test_gallery import has_sideways_scroll, sign_in
 
 @pytest.fixture(scope="module")
 def admin(database: str) -> User:
-    with override_settings(PASSWORD_HASHERS=global_settings.PASSWORD_HASHERS):
-        return a_user(Role.ADMIN, name="Quentin Queues", email="queues@example.test")
+    return a_user(Role.ADMIN, name="Quentin Queues", email="queues@example.test")
 
 
 def fill(redis: Redis) -> None:

@@ -10,9 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.conf import global_settings
 from django.db import transaction
-from django.test.utils import override_settings
 from django.utils.timezone import now
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -45,10 +43,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(database: str) -> Stage:
-    # The web server has the hashers of production, not the quick one of the tests.
-    with override_settings(PASSWORD_HASHERS=global_settings.PASSWORD_HASHERS):
-        operator = a_user(Role.OPERATOR, name="Olga Runs", email="runs@example.test")
-        auditor = a_user(Role.AUDITOR, name="Axel Looks On", email="looks.on@example.test")
+    operator = a_user(Role.OPERATOR, name="Olga Runs", email="runs@example.test")
+    auditor = a_user(Role.AUDITOR, name="Axel Looks On", email="looks.on@example.test")
     tools = [a_tool("search_policy", effect="read", retry="read", is_retrieval=True), a_tool("issue_refund")]
     rule = {"id": "refund-limit", "tool": "issue_refund", "then": "ask", "reason": "Over the limit of $100.00."}
     release = a_release(an_agent("screens", "Screen support"), version="9.1", tools=tools, rules=[rule])

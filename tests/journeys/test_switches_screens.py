@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from console.models import User
 from console.roles import Role
@@ -44,12 +44,9 @@ def console(page: Page, stage: Stage) -> Page:
 
 
 @pytest.fixture
-def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
-    context = browser.new_context(base_url=console_url, java_script_enabled=False)
-    page = context.new_page()
-    doors.enter(page, stage.operator)
-    yield page
-    context.close()
+def plain(scriptless: Page, stage: Stage) -> Page:
+    doors.enter(scriptless, stage.operator)
+    return scriptless
 
 
 def standing(target: str) -> list[KillSwitch]:

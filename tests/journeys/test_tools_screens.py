@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,12 +138,9 @@ def test_a_second_person_reads_the_change_and_the_release_can_answer(
 
 
 @pytest.fixture
-def plain(browser: Browser, console_url: str, stage: Stage) -> Iterator[Page]:
-    context = browser.new_context(base_url=console_url, java_script_enabled=False)
-    page = context.new_page()
-    doors.enter(page, stage.second)
-    yield page
-    context.close()
+def plain(scriptless: Page, stage: Stage) -> Page:
+    doors.enter(scriptless, stage.second)
+    return scriptless
 
 
 def test_without_script_a_change_is_rejected(plain: Page, stage: Stage) -> None:

@@ -9,8 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.conf import global_settings
-from django.test.utils import override_settings
 from django.utils.timezone import now
 from playwright.sync_api import Page, Route, expect
 
@@ -38,9 +36,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(database: str) -> Stage:
-    # The web server has the hashers of production, not the quick one of the tests.
-    with override_settings(PASSWORD_HASHERS=global_settings.PASSWORD_HASHERS):
-        operator = a_user(Role.OPERATOR, name="Olga Watches", email="watches@example.test")
+    operator = a_user(Role.OPERATOR, name="Olga Watches", email="watches@example.test")
     release = a_release(an_agent("watched", "Watched desk"), version="9.9")
     return Stage(operator, release, a_told_run(release))
 
