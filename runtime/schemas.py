@@ -44,6 +44,9 @@ WEIGHTS: dict[str, Weigh] = {
 }
 
 
+UNENDING = (RecursionError, ArithmeticError)  # a schema that refers to itself, a number beyond those of the machine
+
+
 class TooMuch(Exception):
     """The schema asks for more work than an answer is worth."""
 
@@ -75,6 +78,8 @@ def errors(schema: str, value: Any) -> dict[str, str]:
         found["schema"] = f"The declared schema refers to {wrong.ref[:200]}, which is nowhere in it."
     except TooMuch as wrong:
         found["schema"] = str(wrong)
+    except UNENDING as wrong:
+        found["schema"] = f"The declared schema cannot be applied to this value ({type(wrong).__name__})."
     finally:
         _steps.reset(token)
     return found
@@ -89,6 +94,8 @@ def first(schema: str, value: Any) -> tuple[str, str] | None:
         return "", f"a reference to {unknown.ref[:200]}, which is nowhere in it"
     except TooMuch as much:
         return "", str(much)
+    except UNENDING as wrong:
+        return "", f"what cannot be applied to it ({type(wrong).__name__})"
     finally:
         _steps.reset(token)
     if wrong is None:

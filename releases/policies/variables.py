@@ -93,7 +93,8 @@ def values(tool: ToolManifest, arguments: Mapping[str, Any], around: Circumstanc
         found |= {"now": around.now, "hour": around.now.hour, "weekday": around.now.isoweekday()}
     if around.totals is not None:
         added = amounts(tool, arguments)
-        found["totals"] = {scope: _total(tool, total, added) for scope, total in around.totals.of.items()}
+        unread = [name for name in summed(tool) if arguments.get(name) is not None and name not in added]
+        found["totals"] = {scope: _total(tool, total, added, unread) for scope, total in around.totals.of.items()}
     return found
 
 
@@ -158,14 +159,15 @@ def _is_exact(number: Decimal) -> bool:
     return len("".join(map(str, digits)).strip("0")) <= EXACT_DIGITS
 
 
-def _total(tool: ToolManifest, total: Total, added: Mapping[str, Decimal]) -> dict[str, Any]:
+def _total(tool: ToolManifest, total: Total, added: Mapping[str, Decimal], unread: Iterable[str]) -> dict[str, Any]:
+    """`unread`: amounts that are no number, so the sums with them are not known, and a rule about them fails closed."""
     names = _names(summed(tool), total.sums, added)
     before = {name: total.sums.get(name, Decimal(0)) for name in names}
     after = {name: before[name] + added.get(name, Decimal(0)) for name in names}
     return {
         "calls": total.calls,
         "sum": {name: float(number) for name, number in before.items()},
-        "after": {"calls": total.calls + 1, "sum": {name: float(number) for name, number in after.items()}},
+        "after": {"calls": total.calls + 1, "sum": {name: float(after[name]) for name in names if name not in unread}},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,6 +14,7 @@ from approvals.states import ApprovalStatus, Verdict
 from console.principals import Principal
 from console.roles import Role
 from releases.bundles import Budgets, Bundle
+from releases.policies.variables import Total, Totals
 from runtime import inspections, masking, rulings
 from runtime.policies import gating
 from runtime.policies.budgeting import Spent
@@ -58,6 +59,7 @@ def verdict(*rules, reviewed=False, **arguments):
         reviewed=reviewed,
         principal=Principal("cust-1", attributes={"tier": "gold"}),
         now=datetime(2026, 11, 28, 23, tzinfo=UTC),
+        totals=Totals(date(2026, 11, 28), {"principal": Total()}),
     )
     return gating.decide_call(facts)
 
@@ -90,6 +92,16 @@ def test_what_cannot_be_evaluated_fails_closed_with_the_error_in_the_reason(then
         else:
             assert "could not be evaluated" in found.reason
             assert found.rules[0].error
+
+
+@pytest.mark.parametrize("amount", ["1e301", "1e-999999", "129 dollars", [100, 29], {"usd": 129}])
+def test_a_sum_that_an_unreadable_amount_belongs_to_is_not_known(amount):
+    """It is no amount of nothing: a rule about the sum holds, and the sum before stays readable."""
+    after = a_rule(condition="totals.principal.after.sum.amount > 500.0")
+
+    assert "could not be evaluated" in verdict(after, amount=amount).reason
+    assert type(verdict(after)) is Allow
+    assert type(verdict(a_rule(condition="totals.principal.sum.amount > 500.0"), amount=amount)) is Allow
 
 
 def test_a_refusal_holds_for_a_call_that_a_person_has_approved():

@@ -77,3 +77,16 @@ def test_long_arrays_are_not_compared_with_themselves():
     assert errors({"uniqueItems": True}, [{"n": n} for n in range(2000)])
     assert errors({"uniqueItems": True}, [1, 2]) == {}
     assert errors({"uniqueItems": True}, [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"$ref": "#"}, {}),
+        ({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}, {}),
+        ({"properties": {"n": {"multipleOf": 0.1}}}, {"n": 10**4000}),
+    ],
+)
+def test_a_schema_that_never_ends_or_a_number_beyond_numbers_is_an_error_of_the_value(schema, value):
+    assert "cannot be applied" in errors(schema, value)["schema"]
+    assert "cannot be applied" in schemas.first(json.dumps(schema), value)[1]
