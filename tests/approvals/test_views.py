@@ -227,6 +227,14 @@ def test_similar_decisions_are_counted():
     assert "2 of the last 3 requests under this rule were approved as proposed" in page
 
 
+def test_every_button_that_sends_an_answer_is_held_while_offline(subject):
+    page = text(a_browser().get(url("detail", a_request())))
+
+    answers = re.findall(r'<button class="btn (?:primary|danger)"([^>]*)>', page.partition('class="bar-act"')[2])
+    assert len(answers) == 2
+    assert all("data-decides" in answer for answer in answers)
+
+
 def test_the_count_is_empty_when_nothing_waits():
     browser = a_browser()
     assert text(browser.get(url("count"))).strip() == ""
