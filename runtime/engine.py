@@ -27,6 +27,7 @@ from runtime import (
     attempts,
     calling,
     consultations,
+    endings,
     flights,
     guarding,
     hearing,
@@ -46,7 +47,7 @@ from runtime.circuits import Circuits, Open, Outcome
 from runtime.committing import Committer
 from runtime.flights import Interrupted
 from runtime.heralds import Herald
-from runtime.journal import CancelRequested, LeaseLost, NewStep, Write, Written
+from runtime.journal import CancelRequested, LeaseLost, Write, Written
 from runtime.policies import budgeting, commands
 from runtime.policies.budgeting import Exhausted
 from runtime.policies.commands import (
@@ -62,7 +63,7 @@ from runtime.policies.commands import (
     Wait,
 )
 from runtime.policies.folding import Stage
-from runtime.states import RunStatus, StepKind, StepStatus
+from runtime.states import RunStatus, StepStatus
 from runtime.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Engine:
         except turns.Unusable as broken:
             log.exception("%s cannot be gone on with.", ids.public("run", run_id))
             end = Finish(RunStatus.FAILED, "internal_error", str(broken))
-            await self.committer.write(journal.operation(broken.lease, [_ending(end)]))
+            await self.committer.write(journal.operation(broken.lease, [endings.last(end)]))
             return
         if turn is None:
             return
@@ -323,7 +324,7 @@ class Engine:
 
     async def finish(self, turn: Turn, end: Finish) -> None:
         """Write the last step and the final status, then let the outside know."""
-        await self.commit(turn, _ending(end))
+        await self.commit(turn, endings.last(end))
         if turn.row["callback_url"]:
             await asyncio.to_thread(queueing.callback_due, turn.run_id)
 
@@ -389,37 +390,3 @@ class Engine:
                 return
             except (psycopg.Error, PoolTimeout):
                 continue
-
-
-_END_NAMES = {
-    RunStatus.SUCCEEDED: "Answer",
-    RunStatus.REFUSED: "Declined",
-    RunStatus.ESCALATED: "Handed off",
-    RunStatus.FAILED: "Failed",
-    RunStatus.CANCELLED: "Cancelled",
-    RunStatus.EXPIRED: "Expired",
-}
-
-
-def _ending(end: Finish) -> Write:
-    """The last step of a run, and what it changes on it."""
-    moment = datetime.now(UTC)
-    text = journal.plain(end.text)
-    step = NewStep(
-        StepKind.ANSWER,
-        _END_NAMES[end.status],
-        StepStatus.DONE if end.status != RunStatus.FAILED else StepStatus.FAILED,
-        moment,
-        moment,
-        summary=end.detail or text[:120],
-        error=end.cause if end.status == RunStatus.FAILED else "",
-        output={"status": end.status, "cause": end.cause, "detail": end.detail, "text": text},
-    )
-    return Write(
-        steps=[step],
-        status=end.status,
-        cause=end.cause[:60],
-        cause_detail=end.detail,
-        answer=text,
-        events=[("run.finished", {"status": end.status, "cause": end.cause})],
-    )

@@ -11,7 +11,7 @@ from django import forms
 
 from console import problems, words
 from releases.bundles import Budgets
-from runtime import runs
+from runtime import meters, runs
 from runtime.states import OnBusy
 
 # Field of the page -> name in the problem that runs.create raises.
@@ -50,15 +50,7 @@ class StartForm(forms.Form):
     max_seconds = forms.IntegerField(min_value=1, required=False, label="Working seconds")
     deadline_seconds = forms.IntegerField(min_value=1, required=False, label="Seconds to the deadline")
 
-    BUDGETS = (
-        "max_steps",
-        "max_model_calls",
-        "max_tool_calls",
-        "max_tokens",
-        "max_cost_usd",
-        "max_seconds",
-        "deadline_seconds",
-    )
+    BUDGETS = tuple(name for name in meters.CAPS if name != "max_approvals")
 
     def __init__(self, *args: Any, limits: Budgets | None, is_continued: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
