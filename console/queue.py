@@ -115,7 +115,7 @@ def asked(job_id: str, data: bytes) -> tuple[Callable[..., Any], list[str]]:
     try:
         text = zlib.decompressobj().decompress(data, LARGEST_RECORD) if data[:1] == b"x" else data[:LARGEST_RECORD]
         name, instance, args, kwargs = json.loads(text)
-    except (ValueError, TypeError, zlib.error) as wrong:
+    except (ValueError, TypeError, RecursionError, zlib.error) as wrong:
         raise ForgedJob(f"The record of job {job_id} cannot be read ({type(wrong).__name__}).") from wrong
     return allowed(job_id, name, instance, args, kwargs), list(args)
 

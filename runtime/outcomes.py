@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from console import redact
 from releases.bundles import ToolManifest
 from runtime import (
     toolbox,
@@ -55,7 +56,7 @@ def failed(entry: Entry, code: str, summary: str, content: str) -> Finished:
         StepStatus.FAILED,
         datetime.now(UTC),
         summary=summary,
-        error=code,
+        error=redact.text(code),
         output={"content": content, "error": summary},
     )
 

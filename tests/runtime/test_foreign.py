@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from console import redact
 from runtime import journal, tools
 from runtime.messages import Call, Reply
 from runtime.states import RunStatus
@@ -16,6 +17,12 @@ from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, saying, start, work, work_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@tools.tool(effect="read", retry="read", output_trust="trusted")
+def foreign_code(ctx: tools.ToolContext, what: str) -> str:
+    """Fail with the code that another system has answered."""
+    raise tools.ToolError("It was refused.", code="AKIAABCDEFGHIJKLMNOP")
 
 
 class Wordless(Exception):
@@ -99,6 +106,13 @@ def test_a_stream_is_no_result():
 
     assert run.status == RunStatus.SUCCEEDED
     assert "finished value" in run.steps.get(kind="tool").payload.output["error"]
+
+
+def test_the_code_of_a_tools_error_holds_no_credential():
+    """D42"""
+    run = work(start(a_scripted_release(saying(calling("foreign_code", what=""), "ok"), use=["foreign_code"])))
+
+    assert run.steps.get(kind="tool").error == redact.MASK
 
 
 def test_a_run_whose_step_cannot_be_stored_fails_instead_of_going_round(monkeypatch):

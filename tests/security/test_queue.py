@@ -100,6 +100,13 @@ def test_a_record_that_cannot_be_read_is_no_job(name, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("data", [b"[" * 16_000, b'{"a":' * 3_000, zlib.compress(b"[" * 10_000_000)])
+def test_what_is_nested_without_end_is_forged_like_the_rest(data):
+    """D44: the jobs that were taken together with it are begun."""
+    with pytest.raises(queue.ForgedJob):
+        queue.asked("forged", data)
+
+
 @pytest.mark.parametrize("name", ["repeats", "retries", "called back", "webhook"])
 def test_a_record_cannot_ask_for_more_than_one_call(name, tmp_path):
     """D44: no repetition, no callback, no dependency, whatever the record says."""
