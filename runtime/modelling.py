@@ -145,7 +145,7 @@ def _proposed(call: Call) -> dict[str, Any]:
         text = json.dumps(kept, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
         kept = text = str(kept)[: drafts.LONGEST_TEXT]
-    said = {"id": call.id, "name": call.name, "arguments": kept}
+    said: dict[str, Any] = {"id": call.id, "name": call.name, "arguments": kept}
     if redact.may_hold_secret(text) and redact.has_secret(kept):
         said["masked"] = True
     return said
