@@ -17,6 +17,7 @@ from runtime.policies.commands import CallModel
 from runtime.policies.folding import Entry
 from runtime.policies.gating import Refuse
 from runtime.policies.retrying import ErrorClass, Policy, RetryIn
+from runtime.policies.waiting import Reason
 from runtime.providers.base import ProviderError
 from runtime.states import BreakerKind
 from runtime.turns import Shell, Turn
@@ -99,6 +100,11 @@ def model_wait_s(turn: Turn, command: CallModel, failure: ProviderError) -> floa
         jitter=random.random(),
     )
     return decided.seconds if isinstance(decided, RetryIn) else None
+
+
+def waits_for(failed: ErrorClass) -> Reason:
+    """What a run waits for whose next attempt comes later."""
+    return Reason.RATE_LIMIT if failed is ErrorClass.RATE_LIMITED else Reason.TIMER
 
 
 # Tools

@@ -36,6 +36,7 @@ from runtime.policies.commands import Recover
 from runtime.policies.folding import Entry
 from runtime.policies.recovering import Park, Repeat, Settle, Wait
 from runtime.policies.retrying import ErrorClass
+from runtime.policies.waiting import Reason
 from runtime.states import StepStatus
 from runtime.toolbox import Executable
 from runtime.tools import ToolError
@@ -162,7 +163,8 @@ async def perform(
     if failure is not None and finished.status == StepStatus.FAILED:
         wait_s = attempts.tool_wait_s(manifest, entry, failure)
         if wait_s is not None:
-            return await _again(engine, turn, manifest, entry, finished, wait_s)
+            reason = attempts.waits_for(failure.error_class)
+            return await _again(engine, turn, manifest, entry, finished, wait_s, reason)
     await _finish(engine, turn, manifest, finished)
     if finished.status == StepStatus.FAILED:
         await totals.settle(engine, turn, manifest, finished.id)
@@ -170,7 +172,13 @@ async def perform(
 
 
 async def _again(
-    engine: Shell, turn: Turn, manifest: ToolManifest, entry: Entry, failed: Finished, wait_s: float
+    engine: Shell,
+    turn: Turn,
+    manifest: ToolManifest,
+    entry: Entry,
+    failed: Finished,
+    wait_s: float,
+    reason: Reason,
 ) -> bool:
     """Write the failed attempt down and wait for the next one: asleep, or with the run given back until then."""
     told = {"again": True, "waits_s": round(wait_s, 3), "attempt": entry.attempt}
@@ -187,7 +195,8 @@ async def _again(
             await asyncio.sleep(wait_s)
         return False
     until = datetime.now(UTC) + timedelta(seconds=wait_s)
-    await engine.commit(turn, journal.yielded(f"{manifest.name} is tried again later", until=until, write=write))
+    why = f"{manifest.name} is tried again later"
+    await engine.commit(turn, journal.yielded(why, until=until, reason=reason, write=write))
     return True
 
 

@@ -270,7 +270,7 @@ class Engine:
         wait = timedelta(seconds=max(0.0, turn.not_before - time.monotonic()))
         if wait > LONGEST_SLEEP:
             wake_at = datetime.now(UTC) + wait
-            await self.commit(turn, journal.yielded(turn.why_not_before, until=wake_at))
+            await self.commit(turn, journal.yielded(turn.why_not_before, until=wake_at, reason=turn.waits_for))
             return True
         if turn.must_flush:
             await self._flush_taken(turn, turn.take())

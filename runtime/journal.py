@@ -145,6 +145,7 @@ class Write:
     cause_detail: str = ""
     answer: str = ""
     wake_at: datetime | None = None
+    wait_reason: str = ""  # why it waits, of a run that is given back until `wake_at`
     guard: Guard | None = None
 
     @property
@@ -153,12 +154,15 @@ class Write:
         return len(self.steps) + len(self.finished) + len(self.events)
 
 
-def yielded(why: str, *, until: datetime | None = None, write: Write | None = None) -> Write:
-    """Give the run back to the queue, to be claimed again at once or at `until`; `write` goes with it."""
+def yielded(why: str, *, until: datetime | None = None, reason: str = "", write: Write | None = None) -> Write:
+    """Give the run back to the queue, to be claimed again at once or at `until`; `write` goes with it.
+
+    `reason` says what it waits for until then, where that is more than its time: see `policies.waiting`.
+    """
     write = write or Write()
     about = {"why": why, "until": until.isoformat()} if until else {"why": why}
     events = [*write.events, ("run.yielded", about)]
-    return replace(write, status=RunStatus.QUEUED, wake_at=until, events=events)
+    return replace(write, status=RunStatus.QUEUED, wake_at=until, wait_reason=reason, events=events)
 
 
 @dataclass(frozen=True)
@@ -325,6 +329,7 @@ def _end(last: Write) -> dict[str, Any]:
     if last.status is not None:
         row |= {
             "cause": last.cause,
+            "wait": last.wait_reason,
             "detail": plain(last.cause_detail),
             "answer": plain(last.answer),
             "is_final": last.status in FINAL,

@@ -23,7 +23,8 @@ op AS (
     FROM jsonb_to_recordset(%(ops)s) AS o (run_id uuid, fence int, count int, steps int, model_calls int,
         tool_calls int, tool_errors int, asked int, tokens_in bigint, cached bigint, tokens_out bigint, usd numeric,
         basis text, tools varchar[], risk text, tainted bool, status text, cause text, detail text, answer text,
-        wake_at timestamptz, is_final bool, drafted bool, agent text, guarded text, is_write bool, is_reviewed bool)
+        wake_at timestamptz, wait text, is_final bool, drafted bool, agent text, guarded text, is_write bool,
+        is_reviewed bool)
 )"""  # noqa: S608 (constants of ours only)
 
 _RUNS = """
@@ -55,7 +56,8 @@ run AS (
         finished_at = CASE WHEN is_final THEN t END,
         waiting_since = CASE WHEN op.status IN ('waiting', 'paused') THEN t END,
         queued_at = CASE op.status WHEN 'queued' THEN t ELSE queued_at END,
-        wake_at = op.wake_at
+        wake_at = op.wake_at,
+        wait_reason = COALESCE(wait, '')
     FROM op
     WHERE id = op.run_id AND r.fence = op.fence AND r.status IS NOT DISTINCT FROM 'running' AND block IS NULL
         AND (guarded IS NULL OR cancel_requested_at IS NULL AND pause_requested_at IS NULL)

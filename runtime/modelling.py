@@ -18,6 +18,7 @@ from runtime.journal import NewStep, Write
 from runtime.messages import Call, Reply, Usage
 from runtime.policies import budgeting, folding, retrying
 from runtime.policies.commands import CallModel
+from runtime.policies.waiting import Reason
 from runtime.providers import prices
 from runtime.providers.base import ModelRequest, ProviderError
 from runtime.spending import Held
@@ -62,6 +63,7 @@ def not_asked(turn: Turn, command: CallModel, found: Open) -> Write:
     failure, moment = attempts.out_of_order(found), datetime.now(UTC)
     held = Held(ids.new(), failure.usage)
     step = _failed(turn, spec_for(turn, command), command, moment, failure, held)
+    turn.waits_for = Reason.BREAKER
     return Write(steps=[replace(step, rule=attempts.MODEL_RULE)])
 
 
@@ -159,6 +161,7 @@ def _failed(
     if wait_s is not None:
         turn.not_before = time.monotonic() + wait_s
         turn.why_not_before = str(failure)[:280]
+        turn.waits_for = attempts.waits_for(retrying.classify(failure.code, may_pass=failure.retry))
     return NewStep(
         StepKind.MODEL,
         spec.name,

@@ -117,6 +117,7 @@ class Turn:
     clock: float = field(default_factory=time.monotonic)
     not_before: float = 0.0  # monotonic time before which the next model attempt makes no sense
     why_not_before: str = ""
+    waits_for: str = ""  # what that time was set for, as `policies.waiting` names it
     held: list[Write] = field(default_factory=list)
     must_flush: bool = False  # something held must be durable before the next call leaves
     flushing: asyncio.Task[None] | None = None  # held writes on their way while a model call is in flight

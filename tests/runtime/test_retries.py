@@ -22,9 +22,11 @@ from releases.states import Scope, SwitchEffect
 from runtime import attempts, tools, worker, workers
 from runtime.engine import Engine
 from runtime.models import Breaker, Run
+from runtime.policies.waiting import Reason
 from runtime.providers import scripted
 from runtime.providers.base import ProviderError
 from runtime.states import BreakerKind, BreakerState, RunStatus
+from runtime.waits import Waits
 from tests import builders
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, saying, start, work
@@ -180,6 +182,7 @@ def test_a_long_wait_gives_the_run_back_and_the_call_goes_on_later_with_its_key(
     assert run.status == RunStatus.QUEUED and run.worker_id is None
     assert 30 < (run.wake_at - now()).total_seconds() <= 40
     assert "flaky_write is tried again later" in str(run.events.get(kind="run.yielded").data)
+    assert Waits(now()).reason(run) == Reason.TIMER
     assert work(run).status == RunStatus.QUEUED  # nobody takes it before its time
 
     Run.objects.filter(pk=run.pk).update(wake_at=now())
@@ -364,6 +367,7 @@ def test_what_a_vendor_asks_to_wait_gives_the_run_back():
 
     assert run.status == RunStatus.QUEUED
     assert 100 < (run.wake_at - now()).total_seconds() <= 120
+    assert Waits(now()).reason(run) == Reason.RATE_LIMIT
     Run.objects.filter(pk=run.pk).update(wake_at=now())
     assert work(run).status == RunStatus.SUCCEEDED
 
@@ -386,13 +390,15 @@ def test_a_run_whose_only_model_is_out_of_order_waits_for_the_probe_without_hold
 
     assert (run.status, len(asked)) == (RunStatus.QUEUED, 0)
     assert 55 < (run.wake_at - now()).total_seconds() < 70
+    assert Waits(now()).reason(run) == Reason.BREAKER
     waited = run.steps.get(kind="model")
     assert (waited.rule, waited.error, waited.status) == ("breaker:model", "unavailable", "failed")
     assert "out of order since" in waited.summary
 
     Breaker.objects.update(open_until=now())
     Run.objects.filter(pk=run.pk).update(wake_at=now())
-    assert work(run).status == RunStatus.SUCCEEDED
+    run = work(run)
+    assert (run.status, run.wait_reason) == (RunStatus.SUCCEEDED, "")
     assert Breaker.objects.get().state == BreakerState.CLOSED
 
 
