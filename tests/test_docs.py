@@ -156,7 +156,8 @@ def test_every_cause_wait_and_event_is_documented():
     assert [code for code in labels.CAUSES if f"`{code}`" not in causes] == []
 
     waits = set(re.findall(r"^\| `(\w+)` \|", read("how-to/recover-from-failures.md"), re.MULTILINE))
-    assert waits - {"wait_reason"} == {str(reason) for reason in labels.REASONS} - {"budget"}  # whose budget is used up does not wait
+    ending = {"budget"}  # a run whose budget is used up ends instead of waiting
+    assert waits - {"wait_reason"} == {str(reason) for reason in labels.REASONS} - ending
 
     events = read("how-to/receive-callbacks.md")
     assert [event for event in CallbackEvent if f"`{event}`" not in events] == []
