@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runtime.messages import Message, ModelReply, Notice, ToolResult, UserText
-from runtime.policies import values
+from runtime.policies import wording
 
 LONGEST_QUOTE = 1200
 MOST_BLOCKS = 8
@@ -33,7 +33,7 @@ def rows_with(content: str, alone: Sequence[str]) -> list[str]:
         value = json.loads(content)
     except ValueError:
         return []
-    wanted = [values.phrase(one) for one in alone if values.phrase(one)]
+    wanted = [wording.phrase(one) for one in alone if wording.phrase(one)]
     rows = [row for row in _rows(value) if any(_stands(row, one) for one in wanted)]
     return ["\n".join(_facts(row)) for row in rows[:MOST_ROWS]]
 
@@ -50,7 +50,7 @@ def _rows(value: Any) -> Iterable[Mapping[str, Any]]:
 
 
 def _stands(row: Mapping[str, Any], wanted: str) -> bool:
-    return any(values.is_said(wanted, values.phrase(item)) for item in row.values() if isinstance(item, str))
+    return any(wording.is_said(wanted, wording.phrase(item)) for item in row.values() if isinstance(item, str))
 
 
 def _of(message: Message, who: str, doubted: frozenset[str], alone: Sequence[str]) -> Iterable[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from releases.bundles import ToolManifest
 from runtime.messages import Message, UserText
-from runtime.policies import provenance
+from runtime.policies import provenance, wording
 from runtime.policies.folding import Entry
 from runtime.policies.provenance import Knowledge, Labels
 from runtime.states import StepKind, StepStatus, StepVerdict
@@ -35,7 +35,7 @@ def labels(manifest: ToolManifest) -> Labels:
 
 def begin(told: Iterable[Message], *, own: str, is_tainted: bool) -> Knowledge:
     """What a run knows before its first step: what the user said earlier in the thread, and whether that is tainted."""
-    known = Knowledge(own=frozenset({own.casefold()}))
+    known = Knowledge(own=frozenset({wording.fold(own)}))
     for message in told:
         if isinstance(message, UserText):
             known.hear(message.text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runtime.policies import provenance
+from runtime.policies import provenance, wording
 from runtime.policies.provenance import Authored, Justified, Knowledge, Labels
 
 CLASSES = {"dest": "destination", "commit": "commitment"}
@@ -38,14 +38,14 @@ def _knowledge(context: dict[str, Any]) -> Knowledge:
     key = context["run_id"]
     if key not in _runs:
         _runs.clear()  # the harness makes one run after the other
-        known = Knowledge(own=frozenset(one.casefold() for one in context["self_ids"]))
+        known = Knowledge(own=frozenset(wording.fold(one) for one in context["self_ids"]))
         known.hear(context["user_request"])
         _runs[key] = (known, 0)
     known, seen = _runs[key]
     for entry in context["history"][seen:]:
         labels = _of(context["manifest"].get(entry["tool"], {}))
         if entry["status"] == "executed":
-            known.read(entry["seq"], labels, entry["args"], entry["result"])
+            known.read(entry["seq"], labels, entry["args"], entry["result"], tool=entry["tool"])
         else:
             known.called(entry["args"])
             if entry["status"] == "error" and not labels.is_trusted:

@@ -1,0 +1,408 @@
+"""What one run knows about where values come from: what the user said, what it has read, what it has said itself.
+
+Structure is not authorship: a field of a record says nothing about who chose its value. What a call was given, a
+refusal or an error repeats, or a tainted run wrote, earns nothing by being read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from runtime.policies import hearing, values, wording
+from runtime.policies.origins import SELF, Authored, Labels, Origin, Source
+from runtime.policies.values import Kind, Value
+
+LONGEST_NAME = 120  # characters of a field that can name its record
+MOST_NAMES = 12
+PLACES = (Kind.ADDRESS, Kind.LINK, Kind.ACCOUNT, Kind.IDENTIFIER)
+FIGURES = (Kind.AMOUNT, Kind.DATE, Kind.TIME)
+UNTELLING = frozenset(
+    {"id", "ids", "key", "number", "nr", "ref", "code"}
+)  # words of an argument's name that name nothing
+Key = tuple[Kind, str]
+NOBODY = Source(Origin.NOBODY)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A row that the system filled in part: what it is called, and what stands in it."""
+
+    step: int
+    key: str  # its minted id; empty without one
+    names: tuple[str, ...]
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class _Minted:
+    """Where an id of the system's was read: the words for what it is the id of, and what the record is called."""
+
+    source: Source
+    nouns: frozenset[str]
+    names: tuple[str, ...]
+
+
+@dataclass
+class Knowledge:
+    """What one run knows, indexed as it is read: each text once, so that a verdict costs the same at any length."""
+
+    own: frozenset[str] = frozenset()  # the user's identifiers, folded
+    is_tainted: bool = False  # an outsider may have written something that the run, its thread or a memory has read
+    tainted_by: int | None = None  # the place of the first call of this run that brought such a text
+    tainted_tool: str = ""  # and its tool
+    _unread: list[Callable[[], None]] = field(default_factory=list)
+    _said: dict[Key, Value] = field(default_factory=dict)
+    _phrase: str = ""
+    _spoken: str = ""  # in which names are looked for
+    _numbered: set[str] = field(default_factory=set)  # what the user has written as a number of something
+    _called: set[tuple[str, str]] = field(default_factory=set)
+    _words: set[str] = field(default_factory=set)
+    _dates: list[Value] = field(default_factory=list)
+    _believed: dict[Key, Source] = field(default_factory=dict)
+    _minted: dict[str, list[_Minted]] = field(default_factory=dict)
+    _precedents: dict[tuple[Key, str], tuple[Decimal, int]] = field(default_factory=dict)  # by party and field
+    _paid: list[tuple[str, str, Decimal, int]] = field(default_factory=list)  # what the user called a payment of his
+    _fields: dict[Key, list[tuple[str, _Record]]] = field(default_factory=dict)
+    _records: list[_Record] = field(default_factory=list)
+    _secrets: set[Key] = field(default_factory=set)
+    _spoiled: set[str] = field(default_factory=set)  # what calls of the tainted run were given
+
+    def hear(self, text: str) -> None:
+        """The user's own words."""
+        self._unread.append(partial(self._hear, text))
+
+    def taint(self) -> None:
+        """The run, its thread or a memory it was given has been tainted before."""
+        self.is_tainted = True
+
+    def called(self, arguments: Any) -> None:
+        """A call was proposed, whatever became of it: what a tainted run says itself, it cannot be told as news."""
+        if self.is_tainted:
+            self._unread.append(partial(self._spoil, arguments))
+
+    def read(self, step: int, labels: Labels, arguments: Any, result: Any, *, tool: str = "") -> None:
+        """A call was made and its result read. Refusals and errors are not results: they teach nothing."""
+        was_tainted = self.is_tainted
+        self.called(arguments)
+        self._unread.append(partial(self._read, step, labels, arguments, result, tool, was_tainted))
+        if not labels.is_trusted:
+            self.taint_by(step, tool)
+
+    def catch_up(self) -> None:
+        """Index what was heard and read since the last time, in its order. A run that is never tainted never does."""
+        for take_in in self._unread:
+            take_in()
+        self._unread.clear()
+
+    def _hear(self, text: str) -> None:
+        asked = hearing.asked(text)
+        for value in values.find(asked):
+            for each in (value, *values.before_a_sentence(value)):
+                key = (each.kind, each.norm)
+                if each.is_money or key not in self._said:
+                    self._said[key] = each
+            if value.kind is Kind.DATE:
+                self._dates.append(value)
+        self._spoken = f"{self._spoken} | {wording.spoken(asked)}"
+        self._phrase = f"{self._phrase} | {wording.phrase(wording.fold(text))}"
+        self._called |= values.called(asked)
+        self._numbered |= values.numbered(asked)
+        self._words.update(wording.telling(text))
+
+    def _spoil(self, arguments: Any) -> None:
+        self._spoiled.update(_norms(arguments))
+
+    def _read(
+        self, step: int, labels: Labels, arguments: Any, result: Any, tool: str = "", was_tainted: bool = False
+    ) -> None:
+        echo = _norms(arguments) | self._spoiled
+        if labels.is_trusted:
+            is_made = self._making(arguments, result) if was_tainted else (lambda value: False)
+            for text in values.scalars(result):
+                self._believe(text, Source(Origin.TRUSTED, text[:LONGEST_NAME], step), echo, is_made)
+        for row in _rows(result):
+            self._read_row(row, step, labels, echo, tool)
+        if labels.is_secret:
+            self._secrets.update(_hot(values.scalars(result)))
+
+    def _making(self, arguments: Any, result: Any) -> Callable[[Value], bool]:
+        """What a tool of ours may have made of what a tainted run gave it, on nobody's word.
+
+        An address or a link with a piece of that in it, and the figure that a calculation comes to.
+        """
+        given = [value for text in values.scalars(arguments) for value in (*values.of(text), *values.find(text))]
+        foreign = [value for value in given if not (self.said(value) or self.believed(value))]
+        pieces = {value.norm.lower() for value in foreign if value.kind is not Kind.AMOUNT and len(value.norm) > 2}
+        is_single = sum(1 for _ in values.scalars(result)) == 1
+        figures = {value.kind for value in foreign if value.kind in FIGURES} if is_single else set()
+
+        def is_made(value: Value) -> bool:
+            if value.kind in FIGURES:
+                return value.kind in figures
+            return value.kind in PLACES and any(piece in value.norm.lower() for piece in pieces)
+
+        return is_made
+
+    def taint_by(self, step: int, tool: str = "") -> None:
+        """An outsider may have written what this call returned, in a result or in an error."""
+        self.is_tainted = True
+        if self.tainted_by is None:
+            self.tainted_by, self.tainted_tool = step, tool
+
+    def _read_row(self, row: Mapping[str, Any], step: int, labels: Labels, echo: set[str], tool: str) -> None:
+        for authored in labels.authored:
+            if self._matches(row, authored):
+                for name in authored.fields:
+                    for item in values.flat(row.get(name)):
+                        if item not in (None, ""):
+                            self._believe(str(item), Source(Origin.AUTHORED, str(item)[:LONGEST_NAME], step), echo)
+        for name in labels.minted:
+            key = row.get(name)
+            if isinstance(key, str | int) and not isinstance(key, bool) and str(key).casefold() not in echo:
+                nouns = _nouns(name) or _nouns(tool)
+                kept = self._minted.setdefault(str(key), [])
+                if all(one.nouns != nouns for one in kept):
+                    kept.append(_Minted(Source(Origin.MINTED, _title(row), step), nouns, _names(row)))
+        if any(name in row for name in labels.system):
+            self._read_record(row, step, labels, echo)
+
+    def _read_record(self, row: Mapping[str, Any], step: int, labels: Labels, echo: set[str]) -> None:
+        """Keep what the system filled in, and how much has passed with whom.
+
+        A party is known by its own identifier; by a name only in a row that the user wrote himself.
+        """
+        filled = [(name, item) for name in labels.system for item in values.flat(row.get(name)) if is_given(item)]
+        texts = [(name, value) for name, item in filled if isinstance(item, str) for value in values.of(item)]
+        amounts = [
+            (name, Decimal(norm))
+            for name, item in filled
+            if name not in labels.minted and (norm := values.number(item)) is not None
+        ]
+        key = next((str(row[name]) for name in labels.minted if is_given(row.get(name))), "")
+        record = _Record(step, key, _names(row), tuple(value for _, value in texts))
+        self._records.append(record)
+        if amounts and any(self._matches(row, authored) for authored in labels.authored):
+            self._paid += [(wording.name(one), name, most, step) for one in record.names for name, most in amounts]
+        for name, value in texts:
+            place = (value.kind, value.norm)
+            if value.norm in echo:
+                continue
+            self._fields.setdefault(place, []).append((name, record))
+            for of, most in amounts:
+                self._precedents[place, of] = max(self._precedents.get((place, of), (Decimal(0), step)), (most, step))
+
+    def _matches(self, row: Mapping[str, Any], authored: Authored) -> bool:
+        return all(self._has(row.get(key), wanted) for key, wanted in authored.where.items())
+
+    def _has(self, given: Any, wanted: tuple[str, ...]) -> bool:
+        accepted = {wording.fold(one) for one in wanted if one != SELF} | (self.own if SELF in wanted else set())
+        return wording.fold(str(given)) in accepted
+
+    def _believe(
+        self, text: str, source: Source, echo: set[str], is_made: Callable[[Value], bool] = lambda value: False
+    ) -> None:
+        for value in (*values.of(text), *values.find(text)):
+            if value.norm not in echo and not is_made(value):
+                self._believed.setdefault((value.kind, value.norm), source)
+
+    # What speaks for a value
+
+    def said(self, value: Value) -> Source | None:
+        """The user's own words for a value: the value itself, whole, and of its kind."""
+        if value.kind is Kind.NAME:
+            told = wording.words(value.text)
+            is_name = any(len(word) > 1 and not word.isdigit() for word in told) and not set(told) <= wording.COMMON
+            return Source(Origin.USER, value.text) if is_name and wording.is_said(value.norm, self._spoken) else None
+        if value.kind is Kind.DATE:
+            found = next((date for date in self._dates if values.same(date, value)), None)
+        else:
+            found = self._said.get((value.kind, value.norm))
+            if found is None and value.kind in (Kind.AMOUNT, Kind.ACCOUNT) and value.norm.isdecimal():
+                other = self._said.get((_other(value.kind), value.norm))
+                found = other if other and other.text.isdecimal() else None
+        return Source(Origin.USER, found.text) if found else None
+
+    def amount(self, norm: str, item: Any, nouns: Iterable[str]) -> Source | None:
+        """The user's own words for a sum: not the number of something, and no year where he says what is money."""
+        value = Value(Kind.AMOUNT, norm, str(item))
+        source, found = self.said(value), self._said.get((Kind.AMOUNT, norm))
+        if source is None or (found and found.is_money):
+            return source
+        if norm in self._numbered or any((noun, norm) in self._called for noun in nouns):
+            return None
+        is_year = norm.isdecimal() and 1900 <= int(norm) < 2100
+        return None if is_year and any(one.is_money for one in self._said.values()) else source
+
+    def has_time(self) -> bool:
+        return any(kind is Kind.TIME for kind, _ in self._said)
+
+    def believed(self, value: Value) -> Source | None:
+        return self._believed.get((value.kind, value.norm))
+
+    def minted(self, key: str, argument: str = "") -> Source | None:
+        """The system's own id, read where ids of such things are read: the number of a mail is no number of a file."""
+        nouns = _nouns(argument)
+        for found in self._minted.get(key, ()):
+            if not (key.isdecimal() and nouns and found.nouns) or nouns & found.nouns:
+                return found.source
+        return None
+
+    def is_another(self, key: str, argument: str) -> bool:
+        """Whether the user has named an object of this kind by its id, and this is not the one nor named otherwise."""
+        nouns = _nouns(argument)
+        named = {number for noun, number in self._called if noun in nouns}
+        for kind, norm in self._said:
+            found = self._minted.get(self._said[kind, norm].text.lstrip("#")) if kind is Kind.IDENTIFIER else None
+            if found and any(not nouns or nouns & one.nouns for one in found):
+                named.add(norm)
+        return bool(named) and wording.fold(key) not in named and not self.names(key)
+
+    def called_so(self, argument: str, item: Any) -> Source | None:
+        """Whether the user has named the object by its number, with the word that the argument has for it.
+
+        "Order 10471" names the `order_id` 10471; the 13 of "June 13" names no file.
+        """
+        if not isinstance(item, int | str) or isinstance(item, bool):
+            return None
+        nouns = set(wording.telling(argument.replace("_", " "))) - UNTELLING
+        noun = next((one for one in sorted(nouns) if (one, str(item)) in self._called), None)
+        return Source(Origin.NAMED, f"{noun} {item}") if noun else None
+
+    def precedent(self, argument: str, party: Value, amount: Any) -> Source | None:
+        """Whether at least this much has passed before, as the same figure, between the user and the party."""
+        nouns = _nouns(argument)
+        known = [
+            most for (place, of), most in self._precedents.items()
+            if place == (party.kind, party.norm) and nouns & _nouns(of)
+        ]  # fmt: skip
+        if party.kind is Kind.NAME:
+            known += [
+                (most, step) for name, of, most, step in self._paid
+                if nouns & _nouns(of) and wording.is_said(party.norm, name)
+            ]  # fmt: skip
+        norm = values.number(amount)
+        if not known or norm is None or not 0 < Decimal(norm) <= max(known)[0]:
+            return None
+        most, step = max(known)
+        return Source(Origin.PRECEDENT, f"{most} with {party.text}", step)
+
+    def beside(self, value: Value, parties: Sequence[Value]) -> Source | None:
+        """A number that is part of where something goes, as a postal code is: the user wrote it beside another part."""
+        if not value.text.isdecimal():
+            return None
+        places = [party.norm for party in parties if party.kind is Kind.NAME]
+        pairs = (pair for place in places for pair in (f"{value.text} {place}", f"{place} {value.text}"))
+        said = next((pair for pair in pairs if wording.is_said(pair, self._spoken)), None)
+        return Source(Origin.USER, said) if said else None
+
+    def elsewhere(self, value: Value, parties: Sequence[Value]) -> Source:
+        """What speaks for a destination that the user has not said for itself."""
+        return self.beside(value, parties) or self.delegated(value) or NOBODY
+
+    def delegated(self, value: Value) -> Source | None:
+        """Whether the user has named the field and, by its name and a second value in it, the record it stands in."""
+        for name, record in self._fields.get((value.kind, value.norm), ()):
+            if not self._words & _spellings(name) or not self._is_meant(record, value):
+                continue
+            called = {one.lower() for one in record.names if self._is_called(one)}
+            twins = (one for one in self._records if called & {name.lower() for name in one.names})
+            if called and not any(_is_another(one, record) and self._is_meant(one) for one in twins):
+                return Source(Origin.DELEGATED, f"{name} of {next(iter(called))}", record.step)
+        return None
+
+    def _is_meant(self, record: _Record, value: Value | None = None) -> bool:
+        """Whether the user has said a second value of a record, besides `value`."""
+        return any(self.said(other) for other in record.values if other != value and other.kind is not Kind.NAME)
+
+    def _is_called(self, name: str) -> bool:
+        return len(wording.telling(name)) > 1 and wording.is_said(wording.phrase(name), self._phrase)
+
+    def is_own(self, value: Value) -> bool:
+        return value.norm in self.own or wording.fold(value.text) in self.own
+
+    def is_secret(self, value: Value) -> bool:
+        return (value.kind, value.norm) in self._secrets
+
+    def names(self, key: str) -> bool:
+        """Whether the user has named the record with this minted id."""
+        return any(self.mentions(name, least=0.6) for found in self._minted.get(key, ()) for name in found.names)
+
+    def mentions(self, text: str, *, least: float, at_least: int = 1) -> bool:
+        """Whether the user's words contain most of the telling words of a text, or the text as a whole."""
+        told = wording.telling(text)
+        if not told:
+            return False
+        if wording.is_said(wording.phrase(text), self._phrase) and max(map(len, told)) > 3:
+            return True
+        shared = [word for word in told if word in self._words and len(word) > 3]
+        return len(shared) >= max(at_least, least * len(told)) and len(shared) >= min(2, len(told))
+
+    def shares(self, text: str, *, least: float = 0.0) -> bool:
+        """Whether a text has a value in it that the user has said: a day, an address, a link, a number, a file.
+
+        With `least`, that and other words of his are so much of the text: a day said in passing is not its subject.
+        """
+        kinds = (Kind.DATE, Kind.ADDRESS, Kind.LINK, Kind.ACCOUNT, Kind.IDENTIFIER)
+        found = [value for value in values.find(text) if value.kind in kinds and self.said(value)]
+        if not found:
+            return False
+        told = wording.telling(text)
+        his = set(told) & self._words | {word for value in found for word in wording.telling(value.text)}
+        return sum(word in his for word in told) >= least * len(told)
+
+
+def is_given(value: Any) -> bool:
+    return value is not None and value != "" and value != [] and value != {}
+
+
+def _norms(arguments: Any) -> set[str]:
+    return {value.norm for text in values.scalars(arguments) for value in (*values.of(text), *values.find(text))}
+
+
+def _hot(texts: Iterable[str]) -> Iterator[Key]:
+    for text in texts:
+        for value in values.find(text):
+            if value.kind in PLACES or (value.kind is Kind.AMOUNT and len(value.norm) > 3):
+                yield value.kind, value.norm
+
+
+def _other(kind: Kind) -> Kind:
+    return Kind.ACCOUNT if kind is Kind.AMOUNT else Kind.AMOUNT
+
+
+def _is_another(one: _Record, record: _Record) -> bool:
+    return one.key != record.key if one.key and record.key else one.values != record.values
+
+
+def _nouns(name: str) -> frozenset[str]:
+    """The words of a name, one and many alike, without those that every such name has."""
+    return frozenset(word.removesuffix("s") for word in wording.telling(name.replace("_", " "))) - UNTELLING
+
+
+def _rows(result: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(result, dict):
+        yield result
+        for item in result.values():
+            yield from _rows(item)
+    elif isinstance(result, list | tuple):
+        for item in result:
+            yield from _rows(item)
+
+
+def _names(row: Mapping[str, Any]) -> tuple[str, ...]:
+    found = [item for item in row.values() if isinstance(item, str) and 3 <= len(item) <= LONGEST_NAME]
+    return tuple(found[:MOST_NAMES])
+
+
+def _spellings(name: str) -> set[str]:
+    """A field's name as people write it, one and many."""
+    found = wording.telling(name.replace("_", " "))
+    return {form for word in found for form in (word, word + "s", word.removesuffix("s"))}
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    return next(iter(_names(row)), "")
