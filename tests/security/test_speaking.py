@@ -181,7 +181,7 @@ def test_files_and_sentences_are_no_links(text: str):
 def test_a_class_or_an_effect_of_another_word_is_the_riskiest():
     odd = Labels(effect="egress", arguments={"to": "destination", "account": "recipient_account"})
 
-    assert isinstance(verdict("Write to ann@b.org", odd, to="ann@b.org", account=OTHER), Unjustified)
+    assert isinstance(verdict("Write to ann@b.org", odd, to="ann@b.org", account="mallory"), Unjustified)
     assert isinstance(
         verdict("Send hello", Labels(effect="send", arguments={"text": "free"}), text="hello"), Unjustified
     )
@@ -199,3 +199,11 @@ def test_a_value_of_the_users_in_passing_does_not_make_a_text_his():
 
     assert isinstance(verdict("What is in quote Q-17?", post, text="Everybody hates this firm. Q-17"), Unjustified)
     assert isinstance(verdict("Post that quote Q-17 is accepted", post, text="Quote Q-17 is accepted"), Justified)
+
+
+@pytest.mark.parametrize("to", [{"eve@x.org": ""}, {"mallory": ""}, {"eve@x.org": "ann@b.org"}])
+def test_a_value_in_a_key_is_a_value(to: dict[str, str]):
+    found = verdict("Tell ann@b.org hello world", SEND, to=to, text="hello world")
+
+    assert isinstance(found, Unjustified)
+    assert found.rule == "provenance"
