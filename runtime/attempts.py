@@ -102,9 +102,9 @@ def model_wait_s(turn: Turn, command: CallModel, failure: ProviderError) -> floa
     return decided.seconds if isinstance(decided, RetryIn) else None
 
 
-def waits_for(failed: ErrorClass) -> Reason:
+def waits_for(failed: str) -> Reason:
     """What a run waits for whose next attempt comes later."""
-    return Reason.RATE_LIMIT if failed is ErrorClass.RATE_LIMITED else Reason.TIMER
+    return Reason.RATE_LIMIT if failed == ErrorClass.RATE_LIMITED else Reason.TIMER
 
 
 # Tools

@@ -179,12 +179,14 @@ def test_a_pulled_switch_is_acknowledged_without_waiting_for_the_next_beat(slowl
 
     def is_acknowledged() -> bool:  # until the worker listens, it is told in vain
         switch = switches.engage(Scope.EVERYTHING, SwitchEffect.WRITES_OFF, "", by=operator, reason="stop")
-        time.sleep(0.5)
-        seen, _, _ = workers.acknowledged(switch.epoch)
+        told_at, seen = time.monotonic(), 0
+        while not seen and time.monotonic() < told_at + 5:
+            time.sleep(0.1)
+            seen, _, _ = workers.acknowledged(switch.epoch)
         switches.lift(switch.pk, by=operator, reason="again", phrase=switches.lift_phrase(switch))
         return seen == 1
 
-    until(is_acknowledged, 60)
+    until(is_acknowledged, 120)
 
 
 class Watched:

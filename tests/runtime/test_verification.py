@@ -95,6 +95,18 @@ def test_the_guardrails_check_the_second_answer_as_well():
     assert (run.status, run.cause) == (RunStatus.REFUSED, "guardrail:no-swearing")
 
 
+@verifiers.verifier("spy_that_leaves")
+async def _leaving(answer: Answer) -> str | None:
+    raise SystemExit(3)
+
+
+def test_a_verifier_that_ends_the_interpreter_ends_nothing():
+    run = a_run("All is paid.", verification={"kind": "code", "name": "spy_that_leaves", "retries": 0})
+
+    assert run.status == RunStatus.ESCALATED
+    assert "It raised SystemExit." in verdicts(run)[0][1]
+
+
 @pytest.mark.parametrize(("unchecked", "status"), [("act", "escalated"), ("pass", "succeeded")])
 def test_a_verifier_that_fails_counts_as_the_release_says(unchecked: str, status: str):
     run = a_run("crash", verification={**BY_CODE, "retries": 0, "unchecked": unchecked})
