@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -136,9 +136,9 @@ class Engine:
         if run_id in self._turns and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self.look_for_requests())
 
-    async def listen(self) -> None:
+    async def listen(self, others: Mapping[str, Callable[[], Awaitable[None]]] | None = None) -> None:
         """Hear of cancels and pauses at once while Redis is there; the heartbeat brings them within a second."""
-        await hearing.listen(interventions.TOPIC, self.look_for_requests)
+        await hearing.listen({interventions.TOPIC: self.look_for_requests} | dict(others or {}))
 
     async def look_for_requests(self) -> None:
         """Read who is to stop or to rest, and end the calls of those that may be let go of."""

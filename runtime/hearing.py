@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from channels.layers import get_channel_layer
 
@@ -15,16 +15,17 @@ log = logging.getLogger(__name__)
 AGAIN_AFTER_S = 5.0
 
 
-async def listen(topic: str, heard: Callable[[], Awaitable[None]]) -> None:
-    """Call `heard` whenever the topic is announced, for as long as the task lives. Redis may come and go."""
+async def listen(heard: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+    """Call what stands under a topic whenever it is announced, for as long as the task lives. Redis may come and go."""
     while True:
         try:
             layer = get_channel_layer()
             channel = await layer.new_channel("worker")
-            await layer.group_add(live.group(topic), channel)
+            for topic in heard:
+                await layer.group_add(live.group(topic), channel)
             while True:
-                await layer.receive(channel)
-                await heard()
+                message = await layer.receive(channel)
+                await heard[message["topic"]]()
         except Exception as away:
-            log.debug("%s is not heard of for a while: %s", topic, away)
+            log.debug("%s: nothing is heard of for a while: %s", ", ".join(heard), away)
         await asyncio.sleep(AGAIN_AFTER_S)

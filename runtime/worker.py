@@ -42,7 +42,7 @@ from rq.worker import BaseWorker, WorkerStatus
 
 from console import alarms, queue
 from releases import switches
-from runtime import hearing, leases, providers, recovery, toolbox, workers
+from runtime import leases, providers, recovery, toolbox, workers
 from runtime.batching import Batches
 from runtime.engine import Engine
 from runtime.intake import Intake
@@ -229,11 +229,10 @@ class AsyncWorker(BaseWorker):
         await self.engine.pool.open(wait=True)
         self.intake.open(on_empty=self._stop_when_empty if is_burst else None)
         threading.Thread(target=self._reconcile, name="reconciler", daemon=True).start()
-        listeners = [self.loop.create_task(each) for each in (self.engine.listen(), self._hear_of_switches())]
+        listener = self.loop.create_task(self.engine.listen({switches.TOPIC: self.acknowledge}))
         self._on_ready(self)
         await self._stopping.wait()
-        for listener in listeners:
-            listener.cancel()
+        listener.cancel()
         self.intake.close()
         await self._wind_down()
         await asyncio.to_thread(self._end_life)
@@ -309,13 +308,9 @@ class AsyncWorker(BaseWorker):
         for run_id in beat.interrupted:
             self.loop.call_soon_threadsafe(self.engine.interrupt, run_id)
 
-    async def _hear_of_switches(self) -> None:
-        """Acknowledge a switch at once while Redis is there; the next beat does it within a second otherwise."""
-
-        async def hurry() -> None:
-            self.lease.hurry()
-
-        await hearing.listen(switches.TOPIC, hurry)
+    async def acknowledge(self) -> None:
+        """A switch was pulled or lifted: say at once that it was seen, not with the next beat."""
+        self.lease.hurry()
 
     def _lost(self, why: str) -> None:
         log.error("Worker %s has lost its lease: %s. It stops so that a new life can begin.", self.slot, why)

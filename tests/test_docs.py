@@ -85,7 +85,8 @@ def test_the_table_of_permissions_is_that_of_the_code():
         for name, label, cells in rows
     }
 
-    assert told == {name: (label, set(roles.holders(name))) for name, label in roles.declared().items()}
+    ours = {name: label for name, label in roles.declared().items() if not name.startswith("lamps.")}  # a test's own
+    assert told == {name: (label, set(roles.holders(name))) for name, label in ours.items()}
 
 
 def test_scopes_of_the_api_are_permissions():

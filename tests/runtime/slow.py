@@ -1,7 +1,6 @@
 """Tools and scripts that take as long as a test wants, for worker processes that are stopped or frozen in the middle.
 
 SLOW_S in the environment of the process says how long, in seconds; the file SLOW_MARK appears when one has begun.
-SLOW_BEAT_S says how many seconds the beats of a worker are apart, and a fifth of its lease.
 """
 
 from __future__ import annotations
@@ -9,21 +8,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 
-from runtime import tools, worker, workers
+from runtime import tools, worker
 from runtime.messages import Reply
 from runtime.providers import scripted
 from runtime.providers.base import ModelRequest
 from tests.runtime.harness import calling, saying
 
 SLOW_S = float(os.environ.get("SLOW_S", "0"))
-if seconds := os.environ.get("SLOW_BEAT_S"):
-    workers.BEAT = timedelta(seconds=float(seconds))
-    workers.LEASE = 5 * workers.BEAT
 
 
 def _mark() -> None:

@@ -155,12 +155,15 @@ def test_there_is_an_end_to_what_is_kept(monkeypatch):
     assert sorted(str(answer)[:4] for answer in answers) == ["2 th"] * 4 + ["kept"] * 2
 
 
-def test_secrets_and_characters_that_no_table_holds_are_masked():
-    release = release_that(calling("remember", key="k", value={"password": "hunter2hunter2", "text": "a\0b"}))
+def test_secrets_are_not_kept_and_characters_that_no_table_holds_are_replaced():
+    release = release_that(
+        calling("remember", key="secret", value={"password": "hunter2hunter2"}),
+        calling("remember", key="k", value={"text": "a\0b"}),
+    )
 
     work(start(release))
 
-    assert Memory.objects.get().value == {"password": "•••", "text": "a\ufffdb"}
+    assert [(one.key, one.value) for one in Memory.objects.all()] == [("k", {"text": "a\ufffdb"})]
 
 
 def test_an_older_entry_is_migrated_or_said_to_be_unreadable():

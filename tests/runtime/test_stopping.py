@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -20,7 +21,7 @@ from django.utils import timezone
 
 from releases import bundles, switches
 from releases.states import Scope, SwitchEffect
-from runtime import leases, tools, worker, workers
+from runtime import hearing, leases, tools, worker, workers
 from runtime.engine import Engine
 from runtime.models import Run, Worker
 from runtime.states import RunStatus
@@ -171,24 +172,6 @@ def test_a_worker_started_without_a_database_says_so_and_waits(slowly):
     process.terminate()
 
 
-def test_a_pulled_switch_is_acknowledged_without_waiting_for_the_next_beat(slowly):
-    slowly.env["SLOW_BEAT_S"] = "600"
-    slowly.start("w1")
-    until(lambda: Worker.objects.filter(ended_at=None).exists(), SECONDS)
-    operator = builders.an_actor()
-
-    def is_acknowledged() -> bool:  # until the worker listens, it is told in vain
-        switch = switches.engage(Scope.EVERYTHING, SwitchEffect.WRITES_OFF, "", by=operator, reason="stop")
-        told_at, seen = time.monotonic(), 0
-        while not seen and time.monotonic() < told_at + 5:
-            time.sleep(0.1)
-            seen, _, _ = workers.acknowledged(switch.epoch)
-        switches.lift(switch.pk, by=operator, reason="again", phrase=switches.lift_phrase(switch))
-        return seen == 1
-
-    until(is_acknowledged, 120)
-
-
 class Watched:
     """A lease of a real life, and what came of it."""
 
@@ -315,3 +298,26 @@ def test_a_process_that_cannot_trust_its_lease_makes_no_call():
 
     assert harness.effects == []
     assert run.steps.get(name="spy_send").status == "started"
+
+
+def test_a_pulled_switch_is_acknowledged_without_waiting_for_the_next_beat(monkeypatch):
+    monkeypatch.setattr(workers, "BEAT", timedelta(seconds=600))
+    watched, operator = Watched(), builders.an_actor()
+    watched.lease.keep()
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    acknowledge = worker.AsyncWorker.acknowledge
+    heard = {switches.TOPIC: lambda: acknowledge(SimpleNamespace(lease=watched.lease))}
+    listening = asyncio.run_coroutine_threadsafe(hearing.listen(heard), loop)
+
+    def is_acknowledged() -> bool:  # until it has joined, it is told in vain
+        switch = switches.engage(Scope.EVERYTHING, SwitchEffect.WRITES_OFF, "", by=operator, reason="stop")
+        time.sleep(0.5)
+        seen, _, _ = workers.acknowledged(switch.epoch)
+        switches.lift(switch.pk, by=operator, reason="again", phrase=switches.lift_phrase(switch))
+        return seen == 1
+
+    until(is_acknowledged, 60)
+    listening.cancel()
+    watched.lease.give_up()
+    loop.call_soon_threadsafe(loop.stop)

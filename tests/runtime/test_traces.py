@@ -467,4 +467,4 @@ def test_budgets_show_what_was_used_of_what_was_allowed():
 
     assert (budgets["Steps"].used, budgets["Steps"].limit, budgets["Steps"].share) == ("8", "8", 1.0)
     assert (budgets["Cost"].used, budgets["Cost"].limit, budgets["Cost"].share) == ("$0.500", "$2.00", 0.25)
-    assert (budgets["Working time"].used, budgets["Working time"].limit) == ("30.0 s", "10 min")
+    assert (budgets["Working time"].used, budgets["Working time"].limit) == ("30 s", "10 min")
