@@ -116,9 +116,7 @@ class Knowledge:
     def _spoil(self, arguments: Any) -> None:
         self._spoiled.update(_norms(arguments))
 
-    def _read(
-        self, step: int, labels: Labels, arguments: Any, result: Any, tool: str = "", was_tainted: bool = False
-    ) -> None:
+    def _read(self, step: int, labels: Labels, arguments: Any, result: Any, tool: str, was_tainted: bool) -> None:
         echo = _norms(arguments) | self._spoiled
         if labels.is_trusted:
             is_made = self._making(arguments, result) if was_tainted else (lambda value: False)
@@ -134,7 +132,7 @@ class Knowledge:
 
         An address or a link with a piece of that in it, and the figure that a calculation comes to.
         """
-        given = [value for text in values.scalars(arguments) for value in (*values.of(text), *values.find(text))]
+        given = [value for text in values.scalars(arguments) for value in values.every(text)]
         foreign = [value for value in given if not (self.said(value) or self.believed(value))]
         pieces = {value.norm.lower() for value in foreign if value.kind is not Kind.AMOUNT and len(value.norm) > 2}
         is_single = sum(1 for _ in values.scalars(result)) == 1
@@ -205,7 +203,7 @@ class Knowledge:
     def _believe(
         self, text: str, source: Source, echo: set[str], is_made: Callable[[Value], bool] = lambda value: False
     ) -> None:
-        for value in (*values.of(text), *values.find(text)):
+        for value in values.every(text):
             if value.norm not in echo and not is_made(value):
                 self._believed.setdefault((value.kind, value.norm), source)
 
@@ -360,7 +358,7 @@ def is_given(value: Any) -> bool:
 
 
 def _norms(arguments: Any) -> set[str]:
-    return {value.norm for text in values.scalars(arguments) for value in (*values.of(text), *values.find(text))}
+    return {value.norm for text in values.scalars(arguments) for value in values.every(text)}
 
 
 def _hot(texts: Iterable[str]) -> Iterator[Key]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 SELF = "$SELF"
-SENSITIVE = frozenset({"destination", "amount", "commitment", "target"})
 EASY = frozenset({"label", "content", "free"})  # whatever else an argument is called counts as sensitive
 EFFECTS = frozenset({"read", "write", "egress", "destructive"})
 

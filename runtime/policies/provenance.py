@@ -22,7 +22,6 @@ from runtime.policies.origins import (
     EASY,
     EFFECTS,
     SELF,
-    SENSITIVE,
     SENTENCES,
     Authored,
     Evidence,
@@ -37,7 +36,7 @@ from runtime.policies.origins import (
 from runtime.policies.values import Kind, Value
 
 __all__ = [
-    "NOBODY", "SELF", "SENSITIVE", "SENTENCES", "Authored", "Evidence", "Justified", "Knowledge", "Labels", "Origin",
+    "NOBODY", "SELF", "SENTENCES", "Authored", "Evidence", "Justified", "Knowledge", "Labels", "Origin",
     "Source", "Unjustified", "Verdict", "as_json", "decide", "effective", "sentence",
 ]  # fmt: skip
 REACHES = (Kind.LINK, Kind.ACCOUNT, Kind.ADDRESS)  # by which somebody is reached or paid
@@ -201,7 +200,7 @@ def _best(known: Knowledge, value: Value) -> Source:
 def _foreign(known: Knowledge, name: str, given: Any, *, is_text: bool) -> list[Evidence]:
     """What leaves must not carry on nobody's word: what a secret output held, in a text also links and accounts."""
     found = []
-    for text in _texts(given):
+    for text in values.scalars(given, keys=True):
         if len(text) > values.LONGEST_TEXT:
             found.append(Evidence(name, f"{len(text)} characters, more than can be looked through", NOBODY))
         for value in values.find(wording.shown(text)):
@@ -211,18 +210,6 @@ def _foreign(known: Knowledge, name: str, given: Any, *, is_text: bool) -> list[
             if is_hot and not (is_open or known.said(value)):
                 found.append(Evidence(name, value.text, NOBODY))
     return found
-
-
-def _texts(given: Any) -> Iterator[str]:
-    yield from values.scalars(given)
-    if isinstance(given, dict):
-        for key, item in given.items():
-            yield str(key)
-            yield from (text for text in _texts(item) if isinstance(item, dict | list))
-    elif isinstance(given, list | tuple):
-        for item in given:
-            if isinstance(item, dict | list):
-                yield from _texts(item)
 
 
 def _is_tied(known: Knowledge, labels: Labels, arguments: Mapping[str, Any], evidence: Iterable[Evidence]) -> bool:

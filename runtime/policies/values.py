@@ -72,22 +72,23 @@ _NUMBER = (
     r"|\d{1,3}(?:,\d{3})+(?:\.\d{1,8})?|\d{1,12},\d{1,2}(?!\d)|\d{1,12}(?:\.\d{1,8})?)"
 )
 _BETWEEN = r"[ ().\u00a0\u202f\u2010-\u2015-]"  # what people put between the digits of an account or a telephone
-# In this order: what one expression has taken is not looked at by the next.
-_SHAPES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    (Kind.LINK, re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s<>\"'`]{1,2000}", re.I)),
-    (Kind.ADDRESS, re.compile(r"[\w.+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")),
-    (Kind.LINK, re.compile(r"\b(?:www\.)[^\s<>\"'`]{1,2000}", re.I)),
-    (Kind.LINK, re.compile(r"\b(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?::\d{1,5})?/[^\s<>\"'`]{0,2000}", re.I)),
-    (Kind.LINK, re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?(?:/[^\s<>\"'`]{0,2000})?(?![\w.])")),
-    (Kind.DATE, re.compile(r"\b(?P<y>\d{4})-(?P<m>\d{1,2})-(?P<d>\d{1,2})(?=\b|T|_)")),
-    (Kind.DATE, re.compile(r"(?<![\d.])(?P<d>\d{1,2})\.[ ]?(?P<m>\d{1,2})\.[ ]?(?P<y>\d{4})\b")),
-    (Kind.DATE, re.compile(r"(?<![\d/])(?P<left>\d{1,2})/(?P<right>\d{1,2})/(?P<y>\d{4})\b")),
+# In this order: what one expression has taken is not looked at by the next. Where the text between is missing, there is
+# nothing to look for.
+_SHAPES: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
+    (Kind.LINK, "://", re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s<>\"'`]{1,2000}", re.I)),
+    (Kind.ADDRESS, "@", re.compile(r"[\w.+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")),
+    (Kind.LINK, ".", re.compile(r"\b(?:www\.)[^\s<>\"'`]{1,2000}", re.I)),
+    (Kind.LINK, "/", re.compile(r"\b(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?::\d{1,5})?/[^\s<>\"'`]{0,2000}", re.I)),
+    (Kind.LINK, ".", re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?(?:/[^\s<>\"'`]{0,2000})?(?![\w.])")),
+    (Kind.DATE, "-", re.compile(r"\b(?P<y>\d{4})-(?P<m>\d{1,2})-(?P<d>\d{1,2})(?=\b|T|_)")),
+    (Kind.DATE, ".", re.compile(r"(?<![\d.])(?P<d>\d{1,2})\.[ ]?(?P<m>\d{1,2})\.[ ]?(?P<y>\d{4})\b")),
+    (Kind.DATE, "/", re.compile(r"(?<![\d/])(?P<left>\d{1,2})/(?P<right>\d{1,2})/(?P<y>\d{4})\b")),
     (
-        Kind.DATE,
+        Kind.DATE, "",
         re.compile(rf"\b(?P<n>{_ENGLISH})\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<y>\d{{4}})\b)?", re.I),
     ),
     (
-        Kind.DATE,
+        Kind.DATE, "",
         re.compile(
             rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th|er|\.)?\s+(?:(?:of|de)\s+)?(?P<n>{_MONTH})"
             r"(?:,?\s+(?:de\s+)?(?P<y>\d{4})\b)?",
@@ -95,34 +96,36 @@ _SHAPES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Kind.TIME,
+        Kind.TIME, ":",
         re.compile(
             r"(?<![\d:])(?P<h>\d{1,2}):(?P<min>\d{2})(?::\d{2})?\s*(?:(?P<half>[ap]\.?m\b\.?)|Uhr\b)?", re.I
         ),
     ),
-    (Kind.TIME, re.compile(r"(?<![\d:])(?P<h>\d{1,2})\s*(?:(?P<half>[ap]\.?m\b\.?)|Uhr\b|h(?P<min>\d{2})\b)", re.I)),
-    (Kind.ACCOUNT, re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")),
-    (Kind.ACCOUNT, re.compile(r"\b[A-Z]{2}\d{2}(?:-[A-Z0-9]{4}){3,7}(?:-[A-Z0-9]{1,4})?\b(?!-)")),
     (
-        Kind.ACCOUNT,
+        Kind.TIME,
+        "",
+        re.compile(r"(?<![\d:])(?P<h>\d{1,2})\s*(?:(?P<half>[ap]\.?m\b\.?)|Uhr\b|h(?P<min>\d{2})\b)", re.I),
+    ),
+    (Kind.ACCOUNT, "", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")),
+    (Kind.ACCOUNT, "-", re.compile(r"\b[A-Z]{2}\d{2}(?:-[A-Z0-9]{4}){3,7}(?:-[A-Z0-9]{1,4})?\b(?!-)")),
+    (
+        Kind.ACCOUNT, "",
         re.compile(
             r"\b(?:[a-z]{2}\d{2}(?=(?:[a-z]*\d){8})[a-z0-9]{11,30}|0x[0-9a-f]{40}|bc1[a-z0-9]{25,60})\b", re.I
         ),
     ),
     (
-        Kind.ACCOUNT,
+        Kind.ACCOUNT, "",
         re.compile(
             rf"(?<![\w.])(?!\d+\.\d{{1,2}}(?![\d.]))(?!(?:{_GROUPS})(?![\w.]))"
             rf"\+?\d(?:{_BETWEEN}?\d){{7,30}}(?![\w])"
         ),
     ),
-    (Kind.IDENTIFIER, re.compile(r"\bv?(?!\d{1,3}(?:\.\d{3}){2})\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.]*\d)", re.I)),
-    (Kind.IDENTIFIER, re.compile(r"\b[\w-]{1,120}(?:\.[\w-]{1,60}){0,6}\.[^\W\d_][^\W_]{0,23}\b", re.I)),
-    (Kind.IDENTIFIER, re.compile(r"(?<![\w-])#?(?=[\w-]*[A-Za-z])(?=[\w-]*\d)[\w-]{2,120}(?![\w-])")),
-    (Kind.AMOUNT, re.compile(rf"(?<![\w.,])-?{_NUMBER}(?!\w)")),
+    (Kind.IDENTIFIER, ".", re.compile(r"\bv?(?!\d{1,3}(?:\.\d{3}){2})\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.]*\d)", re.I)),
+    (Kind.IDENTIFIER, ".", re.compile(r"\b[\w-]{1,120}(?:\.[\w-]{1,60}){0,6}\.[^\W\d_][^\W_]{0,23}\b", re.I)),
+    (Kind.IDENTIFIER, "", re.compile(r"(?<![\w-])#?(?=[\w-]*[A-Za-z])(?=[\w-]*\d)[\w-]{2,120}(?![\w-])")),
+    (Kind.AMOUNT, "", re.compile(rf"(?<![\w.,])-?{_NUMBER}(?!\w)")),
 )  # fmt: skip
-# Without which there is nothing to look for; for each of the shapes in their order.
-_NEEDED = ("://", "@", ".", "/", ".", "-", ".", "/", "", "", ":", "", "", "-", "", "", ".", ".", "", "")
 _PLAIN_NUMBER = re.compile(rf"-?{_NUMBER}")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)T(?=\d)")
 _MAILBOX = re.compile(r'(?:"?[^"<>@,;\r\n]{0,80}"?\s*)?<([^<>\s@,;]+@[^<>\s@,;]+)>')  # Ann Lee <ann@x.org>
@@ -152,6 +155,11 @@ def find(text: str) -> tuple[Value, ...]:
     return _parts(text)[0]
 
 
+def every(text: str) -> tuple[Value, ...]:
+    """What a text is as a whole, and every value in it."""
+    return (*of(text), *find(text))
+
+
 def _parts(text: str) -> tuple[tuple[Value, ...], str]:
     return _kept(text) if len(text) <= 2_000 else _apart(text[:LONGEST_TEXT])
 
@@ -168,7 +176,7 @@ def _apart(text: str) -> tuple[tuple[Value, ...], str]:
     """
     text = unicodedata.normalize("NFC", text)
     found: list[Value] = []
-    for (kind, shape), needed in zip(_SHAPES, _NEEDED, strict=True):
+    for kind, needed, shape in _SHAPES:
         if needed not in text:
             continue
         taken = []
@@ -334,14 +342,16 @@ def same(left: Value, right: Value) -> bool:
     return left.norm == right.norm
 
 
-def scalars(value: Any) -> Iterator[str]:
-    """Every text and number within a JSON value."""
+def scalars(value: Any, *, keys: bool = False) -> Iterator[str]:
+    """Every text and number within a JSON value, with `keys` also what its values go by."""
     if isinstance(value, dict):
-        for item in value.values():
-            yield from scalars(item)
+        for key, item in value.items():
+            if keys:
+                yield str(key)
+            yield from scalars(item, keys=keys)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from scalars(item)
+            yield from scalars(item, keys=keys)
     elif value is not None and not isinstance(value, bool):
         yield str(value)
 
