@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.utils.timezone import now
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from approvals.models import ApprovalRequest
 from console import live
@@ -23,6 +23,7 @@ from runtime.models import Run
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import a_release, a_run, a_step, a_thread, a_tool, a_user, an_agent, an_approval, an_event
 from tests.journeys import doors
+from tests.journeys.holding import hold_the_first
 
 WIDTHS = (1440, 390)
 EVIL = '<img src=x onerror="alert(1)"> \u202egnorw'
@@ -243,15 +244,7 @@ def test_a_step_opens_beside_the_timeline_and_stays_in_the_address(signed_in: Pa
 
 def test_a_refresh_that_is_under_way_does_not_take_an_opened_step_away(signed_in: Page, stage: Stage) -> None:
     refresh = re.compile(r"/live/\?")
-    held: list[Route] = []
-
-    def hold_the_first(route: Route) -> None:
-        if held:
-            route.continue_()
-        else:
-            held.append(route)
-
-    signed_in.route(refresh, hold_the_first)
+    held = hold_the_first(signed_in, refresh)
     with signed_in.expect_request(refresh):
         signed_in.goto(stage.waiting.get_absolute_url())
     signed_in.locator("[data-row]").filter(has_text="scripted-1").click()
@@ -310,15 +303,7 @@ def test_a_dialog_opened_while_the_buttons_are_asked_for_stays_and_they_follow_o
 ) -> None:
     run = a_run(RunStatus.RUNNING, release=stage.release, title="Moves under the hand")
     buttons = re.compile(f"{run.public_id}/$")
-    held: list[Route] = []
-
-    def hold_the_first(route: Route) -> None:
-        if held or "hx-request" not in route.request.headers:
-            route.continue_()
-        else:
-            held.append(route)
-
-    signed_in.route(buttons, hold_the_first)
+    held = hold_the_first(signed_in, buttons)
     signed_in.goto(run.get_absolute_url())
     expect(signed_in.locator("[data-live]").first).to_have_text("Live")
     Run.objects.filter(pk=run.pk).update(status=RunStatus.WAITING, waiting_since=now())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.utils.timezone import now
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from console import live
 from console.models import User
@@ -21,6 +21,7 @@ from runtime.models import Callback, Delivery, DeliveryAttempt, Draft, Run, Work
 from runtime.states import DeliveryStatus, Hold, RunStatus, StepKind
 from tests.builders import a_delivery, a_release, a_run, a_step, a_user, an_agent, an_event
 from tests.journeys import doors
+from tests.journeys.holding import hold_the_first
 
 WIDTHS = (1440, 390)
 PATIENCE_MS = 20_000  # many processes may share two cores
@@ -240,15 +241,7 @@ def test_the_runs_own_tab_shows_each_attempt(
 
 
 def test_details_opened_while_the_page_asks_again_stay_open(signed_in: Page, stage: Stage) -> None:
-    held: list[Route] = []
-
-    def hold_the_first_refresh(route: Route) -> None:
-        if held or "hx-request" not in route.request.headers:
-            route.continue_()
-        else:
-            held.append(route)
-
-    signed_in.route(re.compile(r"tab=deliveries"), hold_the_first_refresh)
+    held = hold_the_first(signed_in, re.compile(r"tab=deliveries"))
     with signed_in.expect_request(lambda request: "hx-request" in request.headers):  # once the page listens
         signed_in.goto(f"{stage.told.get_absolute_url()}?tab=deliveries")
     signed_in.get_by_text("It is away.").click()
