@@ -40,7 +40,7 @@ class Line:
 
 
 def figure(period: Period, slots: Sequence[Counted]) -> dict[str, Any]:
-    at = [moment.strftime("%Y-%m-%d %H:%M") for moment in period.slots]
+    at = [_moment(moment) for moment in period.slots]
     bars = [
         {
             "type": "bar",
@@ -67,6 +67,10 @@ def figure(period: Period, slots: Sequence[Counted]) -> dict[str, Any]:
     }
 
 
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M")
+
+
 def _layout(period: Period, most: int) -> dict[str, Any]:
     # Marks between two whole runs would all be written as whole ones.
     marks = {"dtick": 1} if most <= 5 else {"nticks": 5}
@@ -75,7 +79,11 @@ def _layout(period: Period, most: int) -> dict[str, Any]:
         "bargap": 0.25,
         "legend": {"orientation": "h", "y": -0.2, "traceorder": "normal"},
         "margin": {"l": 44, "r": 48, "t": 8, "b": 48},
-        "xaxis": {"type": "date", "tickformat": "%b %-d" if period.slot.days else "%H:%M\n%b %-d", "nticks": 8},
+        "xaxis": {
+            "type": "date", "tickformat": "%b %-d" if period.slot.days else "%H:%M\n%b %-d", "nticks": 8,
+            # Said, because without a run there is nothing to tell it from.
+            "range": [_moment(period.slots[0] - period.slot / 2), _moment(period.slots[-1] + period.slot / 2)],
+        },
         "yaxis": {"rangemode": "tozero", "tickformat": ",d", **marks},
         "yaxis2": {
             "overlaying": "y", "side": "right", "range": [0, 105],

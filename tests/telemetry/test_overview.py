@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -179,6 +179,16 @@ def test_the_chart_travels_as_data_and_as_a_table(manager: Client):
     assert 'id="plotly.js-style-global" class="no-inline-styles"' in page
     assert 'data-label="Succeeded">2</td>' in page
     assert "style=" not in page
+
+
+def test_without_a_run_the_chart_still_shows_the_chosen_time(manager: Client):
+    page = manager.get("/overview/?range=7d").content.decode()
+
+    figure = json.loads(page.split('<script id="runs-by-outcome" type="application/json">')[1].split("</script>")[0])
+    first, last = (datetime.fromisoformat(moment) for moment in figure["layout"]["xaxis"]["range"])
+    assert figure["data"] == []
+    assert timedelta(days=6) < last - first < timedelta(days=9)
+    assert first < datetime.now(UTC).replace(tzinfo=None) < last + timedelta(days=1)
 
 
 def test_names_cannot_break_out_of_the_page(manager: Client):
