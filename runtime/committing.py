@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -57,12 +57,18 @@ class Committer:
         waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
         self.waiting.append(waiting)
         if len(self.flushers) < FLUSHERS:
-            flusher = asyncio.create_task(self._flush())
-            self.flushers.add(flusher)
-            flusher.add_done_callback(self.flushers.discard)
+            self.flushers.add(asyncio.create_task(self._flush()))
         return await waiting.written
 
     async def _flush(self) -> None:
+        try:
+            await self._write_all()
+        finally:
+            # In the same step as the last look at what waits: a callback of the task would come a step later, and a
+            # turn that writes in between would count on flushers that have already gone.
+            self.flushers.discard(cast(asyncio.Task[None], asyncio.current_task()))
+
+    async def _write_all(self) -> None:
         while self.waiting:
             await asyncio.sleep(0)
             batch = self._take()
@@ -74,8 +80,10 @@ class Committer:
                 _tell(batch, away)
             except psycopg.Error as refused:
                 await self._one_by_one(batch, refused)
-            except BaseException as broken:
+            except Exception as broken:
                 _tell(batch, broken)
+            except BaseException as ended:
+                _tell(batch, ended)
                 raise
             else:
                 for each in batch:

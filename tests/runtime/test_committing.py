@@ -1,0 +1,92 @@
+"""Group commit by itself, without a database: who writes what is waiting, and when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from console import ids
+from runtime import journal
+from runtime.committing import FLUSHERS, Committer
+from runtime.journal import Answer, Lease, Operation, Write, Written
+
+PATIENCE_S = 5.0
+
+
+class Held(Committer):
+    """Its statements end when `let_go` is set, those under way all in one step of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(AsyncConnectionPool[Any], None))
+        self.let_go = asyncio.Event()
+        self.statements: list[list[UUID]] = []
+        self.began: asyncio.Queue[None] = asyncio.Queue()
+        self.broken: list[BaseException] = []
+
+    async def _together(self, operations: Sequence[Operation]) -> dict[Lease, Answer]:
+        self.statements.append([each.lease.run_id for each in operations])
+        self.began.put_nowait(None)
+        await self.let_go.wait()
+        if self.broken:
+            raise self.broken.pop()
+        return {each.lease: Written(len(self.statements), cancel_requested=False) for each in operations}
+
+
+@pytest.fixture
+async def committer() -> Held:
+    return Held()
+
+
+def an_operation() -> Operation:
+    return journal.operation(Lease(ids.new(), 1), [Write()])
+
+
+async def write(committer: Held, times: int = 1) -> None:
+    """A turn that commits one operation after another, with nothing between them."""
+    operation = an_operation()
+    for _ in range(times):
+        await committer.write(operation)
+
+
+async def all_flushers_busy(committer: Held, first: int = 1) -> list[asyncio.Task[None]]:
+    """As many statements under way as there may be, each of another turn; the first turn has more to write."""
+    turns = []
+    for count in range(1, FLUSHERS + 1):
+        turns.append(asyncio.create_task(write(committer, first if count == 1 else 1)))
+        await committer.began.get()
+    return turns
+
+
+async def test_what_comes_while_every_statement_is_under_way_goes_together(committer):
+    turns = await all_flushers_busy(committer)
+    turns += [asyncio.create_task(write(committer)) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    assert [len(each) for each in committer.statements] == [1] * FLUSHERS
+    committer.let_go.set()
+    await asyncio.wait_for(asyncio.gather(*turns), PATIENCE_S)
+    assert [len(each) for each in committer.statements] == [*[1] * FLUSHERS, 5]
+
+
+async def test_a_write_right_after_the_last_statements_have_ended_together_is_not_left_waiting(committer):
+    """The answers of several statements arrive in one step of the loop; one turn goes on, and the others are over."""
+    turns = await all_flushers_busy(committer, first=3)
+    committer.let_go.set()
+    await asyncio.wait_for(asyncio.gather(*turns), PATIENCE_S)
+    assert not committer.waiting
+    assert not committer.flushers
+
+
+async def test_an_error_of_ours_is_told_to_its_batch_and_the_next_one_is_written(committer):
+    turns = await all_flushers_busy(committer)
+    later = asyncio.create_task(write(committer))
+    await asyncio.sleep(0.01)
+    committer.broken = [RuntimeError("The statement cannot be built.") for _ in range(FLUSHERS)]
+    committer.let_go.set()
+    told = await asyncio.wait_for(asyncio.gather(*turns, return_exceptions=True), PATIENCE_S)
+    assert [str(each) for each in told] == ["The statement cannot be built."] * FLUSHERS
+    await asyncio.wait_for(later, PATIENCE_S)
