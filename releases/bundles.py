@@ -397,6 +397,13 @@ class Bundle(Part):
         return found
 
     @cached_property
+    def longest_step_s(self) -> float:
+        """Seconds that one step of a run may take at most: the longest call, and every check of what came of it."""
+        models = [self.model.timeout_s, *([self.fallback_model.timeout_s] if self.fallback_model else [])]
+        checks = sum(float(rail.settings.get("timeout_s", 10)) for rail in self.guardrails)
+        return max([*models, *(tool.timeout_s for tool in self.tools)]) + checks + self.verification.timeout_s
+
+    @cached_property
     def toolset(self) -> dict[str, ToolManifest]:
         return {tool.name: tool for tool in self.tools}
 

@@ -114,6 +114,7 @@ class Engine:
         if turn is None:
             return
         self.announce(turn)
+        turn.task = asyncio.current_task()
         self._turns[run_id] = turn
         try:
             await self._advance(turn)
@@ -130,6 +131,10 @@ class Engine:
             if self._turns.get(run_id) is turn:  # no later claim of the same run
                 del self._turns[run_id]
             await self._let_others_in(turn)
+
+    def standing_still(self) -> list[Turn]:
+        """Turns that should have moved long ago. Asked from another thread."""
+        return [turn for turn in tuple(self._turns.values()) if turn.stands_still]
 
     def interrupt(self, run_id: UUID) -> None:
         """Somebody wants to stop or to hold a run: let go of the call it is in, where that may be. On the loop."""

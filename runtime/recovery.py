@@ -101,11 +101,10 @@ def free_of_ended_lives(*, counts: bool) -> list[UUID]:
 
 
 @transaction.atomic
-def release(worker_id: UUID, runs: Collection[UUID]) -> list[UUID]:
-    """Put runs back that this life holds without a turn: it broke off, or the answer to their claim was lost."""
+def release(worker_id: UUID, runs: Collection[UUID], *, why: str) -> list[UUID]:
+    """Put runs back that this life holds and does not get on with; each counts as a recovery."""
     if not runs:
         return []
-    why = "its worker held it without working on it"
     given = {"counts": True, "held": list(runs), "worker": worker_id, "why": why, "event": "lease.lost"}
     return _free(given)
 

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 GIVE_BACK_S = 5.0
 LONGEST_HISTORY = 40  # earlier runs of the thread that the model is told of
 MOST_TOGETHER = 200  # runs claimed by one statement
+STANDSTILL_S = 300.0  # beyond the longest step that the release allows: waiting for rooms, places and the database
 
 CLAIM_SQL = f"""
 WITH run AS (
@@ -124,6 +125,8 @@ class Turn:
     pause_requested: bool = False
     flight: Flight | None = None  # the call under way, while somebody may let go of it
     has_draft: bool = False  # text of the model call in flight was put aside for the live trace
+    moved_at: float = field(default_factory=time.monotonic)  # when it last wrote or held anything
+    task: asyncio.Task[Any] | None = None  # that executes it
 
     @cached_property
     def run_id(self) -> UUID:
@@ -167,6 +170,21 @@ class Turn:
             elapsed=datetime.now(UTC) - self.row["created_at"],
         )
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether it has not moved for longer than anything that it may do takes. Then it waits for nobody."""
+        return time.monotonic() - self.moved_at > self.bundle.longest_step_s + STANDSTILL_S
+
+    @property
+    def waits_at(self) -> str:
+        """Where its task waits, from the engine inwards: for whoever has to find out why it stands still."""
+        places = []
+        awaited: Any = self.task and self.task.get_coro()
+        while (frame := getattr(awaited, "cr_frame", None)) is not None:
+            places.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+            awaited = awaited.cr_await
+        return " > ".join(places[-4:])
+
     def next_key(self) -> str:
         """The idempotency key of the next step: the run and the step's place among its steps."""
         return f"{self.public_id}:{self.state.steps + 1}"
@@ -184,6 +202,7 @@ class Turn:
 
     def settle(self, answer: Written) -> None:
         self.seq = answer.seq
+        self.moved_at = time.monotonic()
         self.cancel_requested = self.cancel_requested or answer.cancel_requested
         self.pause_requested = self.pause_requested or answer.pause_requested
         self.is_awaited = answer.is_awaited
@@ -196,6 +215,7 @@ class Turn:
             if started is not None and started.id == str(done.id):
                 new.append(entries.finished(started, done))
         self.state = folding.fold(self.state, new)
+        self.moved_at = time.monotonic()
         for entry in new:
             recalling.recall(self.known, self.labels, entry)
 

@@ -334,6 +334,7 @@ class AsyncWorker(BaseWorker):
                 workers.reconcile(lately=lately, mends=number % 10 == 0)
                 if number % 3 == 0:
                     self._release_what_nobody_works_on()
+                    self._release_what_stands_still()
                 if self.intake.is_away and self.stopped_at is None:
                     self._claim_without_redis()
             except Exception as away:
@@ -346,7 +347,16 @@ class AsyncWorker(BaseWorker):
         lost = [run_id for run_id in held if run_id not in self.turns]
         if lost:
             log.warning("%d runs were held without a turn; they are free again.", len(lost))
-            recovery.release(self.life.pk, lost)
+            recovery.release(self.life.pk, lost, why="its worker held it without working on it")
+
+    def _release_what_stands_still(self) -> None:
+        """A backstop: every wait of a turn has an end, so one that outlasts them all is an error of ours."""
+        for turn in self.engine.standing_still():
+            where = turn.waits_at
+            log.error("%s stands still at %s; its turn is ended, and the run is free again.", turn.public_id, where)
+            recovery.release(self.life.pk, [turn.run_id], why=f"its turn stood still at {where}")
+            if turn.task is not None:
+                self.loop.call_soon_threadsafe(turn.task.cancel)
 
     def _claim_without_redis(self) -> None:
         room = dict(zip(RunPriority, self.intake.room(), strict=True))

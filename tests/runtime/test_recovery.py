@@ -120,7 +120,7 @@ def test_a_run_held_without_a_turn_is_released_and_others_are_not():
     )
 
     held = recovery.held_longer(life.pk, timedelta(seconds=3))
-    released = recovery.release(life.pk, [lost.pk, other.pk])
+    released = recovery.release(life.pk, [lost.pk, other.pk], why="nobody works on it")
 
     assert set(held) == {lost.pk, kept.pk}
     assert released == [lost.pk]

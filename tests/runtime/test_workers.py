@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 import django_rq
@@ -31,7 +31,7 @@ from runtime import jobs, tools, worker, workers
 from runtime.models import Run, Step, Worker
 from runtime.states import FINAL, RunStatus
 from tests import builders
-from tests.runtime import harness
+from tests.runtime import forgetful_worker, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MANAGE = settings.BASE_DIR / "manage.py"
@@ -49,8 +49,8 @@ class Processes:
         }
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, slot: str = "w1") -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, MANAGE, "worker", "--slot", slot], env=self.env)
+    def start(self, slot: str = "w1", *, program: Sequence[str] = (str(MANAGE), "worker")) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, *program, "--slot", slot], env=self.env)
         self.running.append(process)
         return process
 
@@ -123,6 +123,20 @@ def test_killed_workers_and_a_flushed_redis_lose_and_repeat_nothing(processes: P
         assert done == ["spy_read", "spy_pay"]
         seqs = [*run.steps.values_list("seq", flat=True), *run.events.values_list("seq", flat=True)]
         assert len(seqs) == len(set(seqs))
+
+
+def test_a_turn_that_stands_still_is_ended_and_its_run_goes_on(processes: Processes):
+    """An error of ours in a worker that lives and keeps its lease: nobody else would ever free the run."""
+    runs = [harness.start(a_chaos_release(), f"run {number}") for number in range(3)]
+    processes.start(program=("-m", forgetful_worker.NAME))
+    until(lambda: finished(runs))
+
+    found = Run.objects.order_by("recoveries")
+    assert [(run.status, run.recoveries) for run in found] == [(RunStatus.SUCCEEDED, count) for count in (0, 0, 1)]
+    assert len(harness.paid()) == len(runs)
+    [freed] = found[2].events.filter(kind="lease.lost")
+    assert "stood still at" in freed.data["why"]
+    assert "Engine.commit" in freed.data["why"]
 
 
 def test_an_unsafe_call_in_flight_when_its_worker_dies_is_settled_never_repeated(processes: Processes):

@@ -1,0 +1,42 @@
+"""A worker process with an error of ours: one write is never answered, so that its turn would wait for ever.
+
+`python -m tests.runtime.forgetful_worker` on the servers of the environment; the arguments are those of `worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+NAME = "tests.runtime.forgetful_worker"
+FORGOTTEN = 2  # the write that is forgotten, from 1
+STEP_S = 2.0
+
+
+def main() -> None:
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    from releases.bundles import Bundle
+    from runtime import turns
+    from runtime.committing import Committer
+
+    Bundle.longest_step_s, turns.STANDSTILL_S = STEP_S, 0  # type: ignore[assignment]
+    write, count = Committer.write, 0
+
+    async def forget(self: Committer, operation: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == FORGOTTEN:
+            await asyncio.Future()
+        return await write(self, operation)
+
+    Committer.write = forget  # type: ignore[method-assign]
+    call_command("worker", *sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
