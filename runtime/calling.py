@@ -17,6 +17,7 @@ from releases.bundles import ToolManifest
 from runtime import (
     attempts,
     calls,
+    claiming,
     flights,
     guarding,
     journal,
@@ -24,7 +25,6 @@ from runtime import (
     threads,
     toolbox,
     totals,
-    turns,
     verifying,
 )
 from runtime.attempts import Failure
@@ -246,4 +246,4 @@ async def _write_result(engine: Shell, turn: Turn, manifest: ToolManifest, write
     """Commit a result. A transactional call that was given up on may have been faster: the journal says what counts."""
     await engine.commit(turn, write)
     if manifest.retry == "transactional":
-        await turns.reload(engine.pool, turn)
+        await claiming.reload(engine.pool, turn)

@@ -26,6 +26,7 @@ from runtime import (
     admission,
     attempts,
     calling,
+    claiming,
     consultations,
     endings,
     flights,
@@ -40,7 +41,6 @@ from runtime import (
     spending,
     texts,
     threads,
-    turns,
     verification,
 )
 from runtime.circuits import Circuits, Open, Outcome
@@ -94,7 +94,7 @@ class Engine:
         self.is_draining = is_draining
         self.is_trusted = is_trusted
         self.tool_room = asyncio.Semaphore(threads.AT_ONCE)
-        self.claimer = turns.Claimer(pool, worker_id)
+        self.claimer = claiming.Claimer(pool, worker_id)
         self.committer = Committer(pool)
         self.herald = Herald()
         self.circuits = Circuits(pool, worker_id)
@@ -106,7 +106,7 @@ class Engine:
         """Claim the run and carry it on until it finishes, parks or is given back. Not claimable: do nothing."""
         try:
             turn = await self.claimer.claim(run_id)
-        except turns.Unusable as broken:
+        except claiming.Unusable as broken:
             log.exception("%s cannot be gone on with.", ids.public("run", run_id))
             end = Finish(RunStatus.FAILED, "internal_error", str(broken))
             await self.committer.write(journal.operation(broken.lease, [endings.last(end)]))
@@ -350,7 +350,7 @@ class Engine:
         entry = turn.state.entry if turn.state.stage == Stage.STARTED else None
         if entry is not None:
             await self._shown(turn)
-            await turns.reload(self.pool, turn)  # its thread may have written the result
+            await claiming.reload(self.pool, turn)  # its thread may have written the result
             is_open = turn.state.stage == Stage.STARTED
             broken_off = outcomes.broken_off(turn, entry)
             if is_open:

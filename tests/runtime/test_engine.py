@@ -18,7 +18,7 @@ from approvals.states import ApprovalStatus, Verdict
 from console.actors import system
 from releases import switches
 from releases.states import Scope, SwitchEffect
-from runtime import journal, journal_sql, runs, turns, worker, workers
+from runtime import claiming, journal, journal_sql, runs, worker, workers
 from runtime.committing import Committer
 from runtime.journal import Write
 from runtime.messages import Call, Reply
@@ -359,10 +359,10 @@ def test_a_superseded_worker_can_never_write_again():
         await pool.open(wait=True)
         try:
             committer = Committer(pool)
-            first = await turns.Claimer(pool, (await to_thread(workers.register, "a")).pk).claim(run.pk)
+            first = await claiming.Claimer(pool, (await to_thread(workers.register, "a")).pk).claim(run.pk)
             await to_thread(Worker.objects.update, lease_until=now() - timedelta(seconds=1))
             await to_thread(workers.reconcile)
-            second = await turns.Claimer(pool, (await to_thread(workers.register, "b")).pk).claim(run.pk)
+            second = await claiming.Claimer(pool, (await to_thread(workers.register, "b")).pk).claim(run.pk)
             assert first is not None
             assert second is not None
             assert second.lease.fence == first.lease.fence + 1

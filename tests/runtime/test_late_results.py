@@ -13,7 +13,7 @@ from django.utils.timezone import now
 
 from console import ids
 from releases.bundles import Retries
-from runtime import tools, turns, worker, workers
+from runtime import claiming, tools, worker, workers
 from runtime.states import RunStatus
 from tests import builders
 from tests.runtime import harness
@@ -62,7 +62,7 @@ def test_a_claimed_run_that_is_given_back_keeps_the_time_it_was_held() -> None:
     async def go() -> None:
         pool = worker.open_pool(1)
         await pool.open(wait=True)
-        await turns.give_back(pool, life.pk, [run.pk])
+        await claiming.give_back(pool, life.pk, [run.pk])
         await pool.close()
 
     asyncio.run(go())
