@@ -67,22 +67,38 @@ def seal(entry: AuditEntry) -> str:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """How long the chain was at some time and what it ended with. Kept outside the database, it shows a cut tail."""
+
+    entries: int
+    id: int
+    hash: str
+
+
+@dataclass(frozen=True)
 class Verified:
+    """`entries` fit together. `first_bad_id` does not, or is missing; None when the chain is whole."""
+
     entries: int
     first_bad_id: int | None
     why: str = ""
+    head: Anchor | None = None
 
 
-def verify() -> Verified:
+def verify(since: Anchor | None = None) -> Verified:
     """Walk the chain and name the first entry that does not fit.
 
-    A cut tail is not visible from inside the table alone: compare `entries` with a figure kept elsewhere.
+    A cut tail, or a chain that was made anew, is not visible from inside the table: give the anchor of an earlier walk.
     """
-    previous, seen = GENESIS, 0
+    previous, seen, last = GENESIS, 0, 0
     for entry in AuditEntry.objects.order_by("id").iterator(chunk_size=2000):
         if entry.previous_hash != previous:
             return Verified(seen, entry.pk, "an entry before it is missing or was changed")
         if not hmac.compare_digest(entry.hash, seal(entry)):
             return Verified(seen, entry.pk, "its content does not match its hash")
-        previous, seen = entry.hash, seen + 1
-    return Verified(seen, None)
+        if since is not None and seen + 1 == since.entries and (entry.pk, entry.hash) != (since.id, since.hash):
+            return Verified(seen, entry.pk, f"entry {since.id} stood in its place when the anchor was taken")
+        previous, seen, last = entry.hash, seen + 1, entry.pk
+    if since is not None and seen < since.entries:
+        return Verified(seen, since.id, f"it and {since.entries - seen - 1:,} before it were cut off the end")
+    return Verified(seen, None, head=Anchor(seen, last, previous))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write(path: Path, text: str) -> None:
         ) from None
 
 
-def write_json(path: Path, content: dict[str, str]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write(path, json.dumps(content, indent=2) + "\n")
 
 

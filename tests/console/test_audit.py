@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 
 from console import actors, audit
@@ -87,7 +89,8 @@ def test_an_untouched_chain_is_whole():
     for number in range(5):
         record(f"Order {number}")
 
-    assert audit.verify() == audit.Verified(5, None)
+    last = AuditEntry.objects.latest("id")
+    assert audit.verify() == audit.Verified(5, None, head=audit.Anchor(5, last.pk, last.hash))
 
 
 @pytest.mark.django_db
@@ -121,6 +124,75 @@ def test_verify_names_the_first_entry_that_was_tampered_with(statement, bad, fit
     assert found.why
 
 
+CUT = "DELETE FROM console_auditentry WHERE id > {third}"
+
+
+def head() -> audit.Anchor:
+    found = audit.verify().head
+    assert found is not None
+    return found
+
+
+@pytest.mark.django_db
+def test_a_tail_that_was_cut_off_shows_beside_an_anchor_only():
+    for number in range(5):
+        record(f"Order {number}")
+    anchor = head()
+    tamper(CUT.format(third=AuditEntry.objects.order_by("id")[2].pk))
+
+    assert audit.verify().first_bad_id is None
+    found = audit.verify(anchor)
+    assert (found.first_bad_id, found.entries) == (anchor.id, 3)
+    assert "1 before it were cut off" in found.why
+
+    for number in range(4):  # the product goes on, and the chain is longer than it was
+        record(f"Later {number}")
+    found = audit.verify(anchor)
+    assert found.entries == 4
+    assert f"entry {anchor.id} stood in its place" in found.why
+
+
+@pytest.mark.django_db
+def test_a_chain_that_has_grown_since_the_anchor_is_whole():
+    record()
+    anchor = head()
+    record()
+
+    assert audit.verify(anchor).first_bad_id is None
+    assert head().entries == 2
+
+
+@pytest.mark.django_db
+def test_the_command_keeps_the_anchor_while_the_chain_is_whole(tmp_path, capsys):
+    place = tmp_path / "anchor.json"
+    for number in range(3):
+        record(f"Order {number}")
+    call_command("audit_verify", anchor=place)
+    assert capsys.readouterr().out == "The chain is whole: 3 entries fit together.\n"
+    record()
+    call_command("audit_verify", anchor=place)
+    kept = place.read_text()
+    assert json.loads(kept)["entries"] == 4
+
+    tamper("DELETE FROM console_auditentry WHERE id = (SELECT max(id) FROM console_auditentry)")
+    with pytest.raises(CommandError, match="The 3 entries before fit together"):
+        call_command("audit_verify", anchor=place)
+    assert place.read_text() == kept
+    call_command("audit_verify")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("content", ["", "{}", "{oops", "[]", '{"entries": "many"}'])
+def test_an_anchor_that_cannot_be_read_is_not_taken_for_none(tmp_path, content):
+    place = tmp_path / "anchor.json"
+    place.write_text(content)
+
+    with pytest.raises(CommandError, match=str(place)):
+        call_command("audit_verify", anchor=place)
+
+    assert place.read_text() == content
+
+
 @pytest.mark.django_db
 def test_another_key_does_not_verify(settings):
     record()
@@ -147,7 +219,8 @@ def test_writers_on_their_own_connections_never_fork_the_chain():
     for thread in threads:
         thread.join()
 
-    assert audit.verify() == audit.Verified(WRITERS * EACH, None)
+    found = audit.verify()
+    assert (found.entries, found.first_bad_id) == (WRITERS * EACH, None)
     previous = list(AuditEntry.objects.values_list("previous_hash", flat=True))
     assert len(set(previous)) == WRITERS * EACH
 
