@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 FLUSHERS = 2
 MOST_TOGETHER = 200  # operations of one statement
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)  # the database, for every run alike
 
 
 @dataclass
@@ -75,19 +76,22 @@ class Committer:
             if not batch:
                 return
             try:
-                found = await self._together([each.operation for each in batch])
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as away:
-                _tell(batch, away)
-            except psycopg.Error as refused:
-                await self._one_by_one(batch, refused)
-            except Exception as broken:
+                await self._write_batch(batch)
+            except BaseException as broken:  # whoever has no answer yet gets this one: nobody waits for ever
                 _tell(batch, broken)
-            except BaseException as ended:
-                _tell(batch, ended)
-                raise
-            else:
-                for each in batch:
-                    each.answer(found.get(each.operation.lease) or LeaseLost())
+                if not isinstance(broken, Exception):
+                    raise
+
+    async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            found = await self._together([each.operation for each in batch])
+        except AWAY:
+            raise
+        except psycopg.Error as refused:
+            await self._one_by_one(batch, refused)
+        else:
+            for each in batch:
+                each.answer(found.get(each.operation.lease) or LeaseLost())
 
     def _take(self) -> list[_Waiting]:
         """The next operations, each of another run: the statement updates a run once."""
@@ -111,9 +115,12 @@ class Committer:
         for each in batch:
             try:
                 found = await self._together([each.operation])
-                each.answer(found.get(each.operation.lease) or LeaseLost())
-            except (psycopg.Error, PoolTimeout) as alone:
+            except AWAY:
+                raise
+            except Exception as alone:
                 each.answer(alone)
+            else:
+                each.answer(found.get(each.operation.lease) or LeaseLost())
 
     async def _together(self, operations: Sequence[Operation]) -> dict[journal.Lease, Answer]:
         async with self.pool.connection() as connection:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
+import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
@@ -90,3 +91,36 @@ async def test_an_error_of_ours_is_told_to_its_batch_and_the_next_one_is_written
     told = await asyncio.wait_for(asyncio.gather(*turns, return_exceptions=True), PATIENCE_S)
     assert [str(each) for each in told] == ["The statement cannot be built."] * FLUSHERS
     await asyncio.wait_for(later, PATIENCE_S)
+
+
+class Choosy(Committer):
+    """Takes no two runs in one statement; what comes of the single ones, in order, is told it. None: it is written."""
+
+    def __init__(self, *alone: Exception | None) -> None:
+        super().__init__(cast(AsyncConnectionPool[Any], None))
+        self.alone = list(alone)
+        self.statements: list[int] = []
+
+    async def _together(self, operations: Sequence[Operation]) -> dict[Lease, Answer]:
+        self.statements.append(len(operations))
+        wrong = psycopg.DataError("One of them cannot be stored.") if len(operations) > 1 else self.alone.pop(0)
+        if wrong is not None:
+            raise wrong
+        return {each.lease: Written(1, cancel_requested=False) for each in operations}
+
+    async def all_told(self, count: int) -> list[str]:
+        turns = asyncio.gather(*(self.write(an_operation()) for _ in range(count)), return_exceptions=True)
+        return [type(each).__name__ for each in await asyncio.wait_for(turns, PATIENCE_S)]
+
+
+async def test_an_error_of_ours_in_a_write_tried_alone_leaves_nobody_waiting():
+    choosy = Choosy(RuntimeError("The statement cannot be built."), None, psycopg.DataError("It is this one."), None)
+    assert await choosy.all_told(4) == ["RuntimeError", "Written", "DataError", "Written"]
+    assert choosy.statements == [4, 1, 1, 1, 1]
+
+
+async def test_a_database_that_goes_away_between_single_writes_is_told_to_all_that_are_left():
+    """Each of them would wait for a connection, one after the other."""
+    choosy = Choosy(None, psycopg.OperationalError("The server has gone."))
+    assert await choosy.all_told(4) == ["Written", "OperationalError", "OperationalError", "OperationalError"]
+    assert choosy.statements == [4, 1, 1]
