@@ -47,6 +47,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
         self.wanted: set[str] = set()
         self.opened = time.monotonic()
         self.watch: asyncio.Task[None] | None = None
+        self.checking = asyncio.Lock()  # what was read first must not be followed last
         self.session_key = str(self.scope["session"].session_key or "")
         actor = await database_sync_to_async(_actor)(self.session_key)
         await self.accept()
@@ -69,7 +70,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
             await self.close(BAD_REQUEST)
             return
         self.wanted = asked
-        await self._hear(await database_sync_to_async(self._allowed)())
+        async with self.checking:
+            await self._hear_allowed()
         await self.send(json.dumps({"listening": True}))
 
     async def topic_changed(self, event: dict[str, str]) -> None:
@@ -88,12 +90,16 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
                 log.warning("A socket could not check its rights: %s", failed)
 
     async def _recheck(self) -> None:
-        actor = await database_sync_to_async(_actor)(self.session_key)
-        if actor is None or time.monotonic() - self.opened > LONGEST_S:
-            await self.close(SESSION_ENDED)
-        elif actor != self.actor:
-            self.actor = actor
-            await self._hear(await database_sync_to_async(self._allowed)())
+        async with self.checking:
+            actor = await database_sync_to_async(_actor)(self.session_key)
+            if actor is None or time.monotonic() - self.opened > LONGEST_S:
+                await self.close(SESSION_ENDED)
+            elif actor != self.actor:
+                self.actor = actor
+                await self._hear_allowed()
+
+    async def _hear_allowed(self) -> None:
+        await self._hear(await database_sync_to_async(self._allowed)())
 
     async def _hear(self, names: set[str]) -> None:
         for name in names - self.heard:
