@@ -86,7 +86,18 @@ class Connection:
 
     async def list_tools(self) -> Listing:
         """Ask what it offers, all pages of it."""
-        self.is_stale = False
+        self.is_stale = False  # before asking: what changes meanwhile is asked for again
+        try:
+            offers = await self._offers()
+            # In a thread: the loop keeps leases, and what a stranger offers may take a while to look at.
+            self.listing = await asyncio.to_thread(offering.judge, self.config.name, offers, schemas.why_unusable)
+        except BaseException:
+            self.is_stale = True  # also when whoever asked was cancelled: the next one asks again
+            raise
+        self.listed_at = self.heard_at = time.monotonic()
+        return self.listing
+
+    async def _offers(self) -> list[Offer]:
         offers: list[Offer] = []
         cursor: str | None = None
         for _ in range(MOST_PAGES):
@@ -95,10 +106,7 @@ class Connection:
             cursor = page.next_cursor
             if not cursor or len(offers) > offering.MOST_TOOLS:
                 break
-        # In a thread: the loop keeps leases, and what a stranger offers may take a while to look at.
-        self.listing = await asyncio.to_thread(offering.judge, self.config.name, offers, schemas.why_unusable)
-        self.listed_at = self.heard_at = time.monotonic()
-        return self.listing
+        return offers
 
     async def call(self, name: str, arguments: dict[str, Any], timeout_s: float) -> mcp_types.CallToolResult:
         """Call a tool. A result that asks for anything but reading it is no result here."""
@@ -310,11 +318,11 @@ class Pool:
     async def _keep(self, connection: Connection) -> None:
         """Until it is closed, idle for long, or not wanted any more; and look at what the server says has changed."""
         while not connection.is_over:
-            connection.nudge.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(connection.nudge.wait(), LOOK_S)
             if connection.is_over:
                 return
+            connection.nudge.clear()  # before the look: what is heard of during it, or in the pause after, is looked at
             try:
                 if await self.door.load(connection.config.name) != connection.config:
                     return
