@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from releases.bundles import Verification
-from runtime import foreign, grading, texts, threads, verdicts, verifiers
+from runtime import flights, grading, texts, threads, verdicts, verifiers
 from runtime.grading import Grade, Question
 from runtime.journal import NewStep, Write
 from runtime.messages import ModelReply, ToolResult
@@ -63,7 +63,7 @@ async def _by_code(engine: Shell, turn: Turn, spec: Verification, text: str) -> 
 
 async def _call(engine: Shell, found: Verifier, answer: Answer) -> Any:
     if found.is_async:
-        return await foreign.awaited(found.function(answer))  # type: ignore[arg-type]
+        return await flights.apart(found.function(answer))  # type: ignore[arg-type]
     return await threads.run_tool(engine.tool_room, f"verifier-{found.name}", found.function, answer)
 
 

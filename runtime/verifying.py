@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from releases.bundles import ToolManifest
-from runtime import aliveness, foreign, threads, toolbox
+from runtime import aliveness, flights, threads, toolbox
 from runtime.policies import recovering
 from runtime.policies.folding import Entry
 from runtime.policies.recovering import Answer, Facts, Fate, Holder, Park, Repeat, Settle, Verify, Wait
@@ -86,7 +86,7 @@ async def _ask(engine: Shell, turn: Turn, manifest: ToolManifest, entry: Entry, 
     try:
         async with asyncio.timeout(manifest.timeout_s):
             if inspect.iscoroutinefunction(hook):
-                found = await foreign.awaited(hook(context, arguments))
+                found = await flights.apart(hook(context, arguments))
             else:
                 name = f"verify-{manifest.name}"
                 found = await threads.run_tool(engine.tool_room, name, hook, context, arguments)
