@@ -165,6 +165,7 @@ class Circuits:
         self._tallies: dict[Key, Tally] = {}
         self._epochs: dict[Key, int] = {}
         self._read_at = float("-inf")
+        self._asked = self._answered = 0  # numbers of the last reading that was begun, and of the one that counts
         self._reading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -252,10 +253,16 @@ class Circuits:
             await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
+        """Read the view. An answer that comes after that of a later question says what was true before."""
         self.queries += 1
         async with self.pool.connection() as connection:
+            self._asked += 1
+            number = self._asked
             cursor = await connection.execute(VIEW_SQL)
             rows = await cursor.fetchall()
+        if number < self._answered:
+            return
+        self._answered = number
         moment = self.clock()
         before, self._known = self._known, dict(_known(row, moment) for row in rows)
         self._read_at = moment
