@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -100,9 +100,13 @@ Claimed = tuple[dict[str, Any], list[Entry]]
 class Claimer:
     """Claims runs for one worker life; claims that are asked for at the same time share statements."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any], worker_id: UUID) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[Any], worker_id: UUID, under_way: Container[UUID] = frozenset()
+    ) -> None:
+        """`under_way` says which runs have a turn of this life at the moment."""
         self.pool = pool
         self.worker_id = worker_id
+        self.under_way = under_way
         self.asked: dict[UUID, asyncio.Future[Claimed | None]] = {}
         self.claiming: asyncio.Task[None] | None = None
         # Releases never change, so a bundle read once stays true.
@@ -139,7 +143,8 @@ class Claimer:
             try:
                 found = await self._together(sorted(asked))
             except Exception as broken:
-                await give_back(self.pool, self.worker_id, list(asked))
+                # A turn may be delivered once more while it is under way: its run is not for others because of that.
+                await give_back(self.pool, self.worker_id, [key for key in asked if key not in self.under_way])
                 _answer(asked, broken)
             else:
                 _answer(asked, found)

@@ -94,12 +94,12 @@ class Engine:
         self.is_draining = is_draining
         self.is_trusted = is_trusted
         self.tool_room = asyncio.Semaphore(threads.AT_ONCE)
-        self.claimer = claiming.Claimer(pool, worker_id)
+        self._turns: dict[UUID, Turn] = {}
+        self.claimer = claiming.Claimer(pool, worker_id, self._turns)
         self.committer = Committer(pool)
         self.herald = Herald()
         self.circuits = Circuits(pool, worker_id)
         self._switches: tuple[Engaged, ...] | None = None
-        self._turns: dict[UUID, Turn] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def run_turn(self, run_id: UUID) -> None:
