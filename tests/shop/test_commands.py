@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils.timezone import now
 
 from console import audit, tokens
@@ -235,7 +236,7 @@ def test_a_customer_goes_on_once_the_first_run_has_ended(data_dir: Path, monkeyp
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ctrl_c_ends_it_with_a_summary(data_dir: Path):
+def test_it_outlives_a_restart_of_the_database_and_ctrl_c_ends_it_with_a_summary(data_dir: Path):
     run("demo_data", password=PASSWORD)
     database = settings.DATABASES["default"]
     url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**database)
@@ -247,9 +248,13 @@ def test_ctrl_c_ends_it_with_a_summary(data_dir: Path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
-        end = time.monotonic() + 60
-        while not Run.objects.exists() and time.monotonic() < end:
-            time.sleep(0.1)
+        wait_for_runs(1)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+                [database["NAME"]],
+            )
+        wait_for_runs(Run.objects.count() + 1)
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=20)
     finally:
@@ -257,4 +262,13 @@ def test_ctrl_c_ends_it_with_a_summary(data_dir: Path):
 
     assert process.returncode == 0, told
     assert "Traceback" not in told
+    assert told.count("PostgreSQL does not answer: terminating connection") == 1
+    assert "PostgreSQL answers again." in told
     assert "Stopped: " in told
+
+
+def wait_for_runs(count: int) -> None:
+    end = time.monotonic() + 60
+    while Run.objects.count() < count and time.monotonic() < end:
+        time.sleep(0.1)
+    assert Run.objects.count() >= count

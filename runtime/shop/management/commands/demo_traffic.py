@@ -3,11 +3,14 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, connection
 
 from approvals import requests
 from approvals.models import ApprovalRequest
@@ -21,6 +24,7 @@ from runtime.states import FINAL
 TELL_EVERY_S = 5.0
 LOOK_EVERY_S = 1.0
 SHORTEST_PAUSE_S = 0.02
+AWAY = (OperationalError, InterfaceError)
 CUSTOMERS = actors.system("demo traffic")
 REVIEWER = actors.system("demo reviewer")
 REASONS = ("The photo shows wear, not damage.", "Ask for the serial number first.", "This was paid back in the shop.")
@@ -74,9 +78,13 @@ class Command(BaseCommand):
         if share is not None and not 0 <= share <= 1:
             raise CommandError(f"--approve-share is {share:g}; it has to lie between 0 and 1.")
         self.draw = random.Random(options["seed"])
-        self.source = traffic.Source(self.draw)
+        try:
+            self.source = traffic.Source(self.draw)
+        except AWAY as away:
+            raise CommandError(f"PostgreSQL does not answer: {_first_line(away)}") from away
         self.tally = Tally()
         self.open: deque[Conversation] = deque(maxlen=200)
+        self.is_away = False
         self.stdout.write(f"{rate:g} runs per minute to the agent {releasing.SLUG}. Ctrl-C stops.")
         try:
             self._go_on(60 / rate, options["seconds"], options["runs"], share)
@@ -90,18 +98,33 @@ class Command(BaseCommand):
         while (seconds is None or time.monotonic() - began < seconds) and (most is None or self.tally.started < most):
             moment = time.monotonic()
             if moment >= due:
-                self._write()
+                self._ask(self._write)
                 due = max(due + every_s, moment - 1)  # after a stall, catch up a second's worth at most
             if moment - looked >= LOOK_EVERY_S:
                 looked = moment
-                self._write_again()
+                self._ask(self._write_again)
                 if share is not None:
-                    self._decide(share)
+                    self._ask(partial(self._decide, share))
             if moment - told >= TELL_EVERY_S:
                 told = moment
                 self.stdout.write(f"{moment - began:6.0f} s  {self.tally.sentence()}")
             left = seconds - (moment - began) if seconds is not None else LOOK_EVERY_S
             time.sleep(max(min(due - time.monotonic(), LOOK_EVERY_S, left), SHORTEST_PAUSE_S))
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        """Do what needs the database. While it restarts, say so once; the next round tries again."""
+        try:
+            work()
+        except AWAY as away:
+            connection.close()
+            if not self.is_away:
+                self.stdout.write(f"PostgreSQL does not answer: {_first_line(away)} Traffic goes on when it does.")
+            self.is_away = True
+            time.sleep(LOOK_EVERY_S)
+            return
+        if self.is_away:
+            self.stdout.write("PostgreSQL answers again.")
+        self.is_away = False
 
     def _write(self) -> None:
         """One customer writes his first message."""
@@ -154,3 +177,7 @@ class Command(BaseCommand):
                 continue  # a person was faster, or holds it
             self.tally.approved += granted
             self.tally.rejected += not granted
+
+
+def _first_line(away: Exception) -> str:
+    return f"{(str(away).splitlines() or ['no reason was given'])[0].rstrip('.')}."
