@@ -140,7 +140,7 @@ def _full(request: Request, item: ApprovalRequest) -> dict[str, Any]:
     return {
         **_line(item),
         "arguments": item.arguments,
-        "editable": [field["name"] for field in item.fields if field.get("editable")],
+        "editable": item.editable,
         "answers": requests.answers(item),
         "rule": item.rule,
         "rule_version": item.rule_version,

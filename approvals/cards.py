@@ -12,8 +12,8 @@ from django.utils.timezone import now
 from approvals import decisions, forms, inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.policies import deciding
-from approvals.states import OPEN, ApprovalStatus, Verdict
-from console import redact, words
+from approvals.states import OPEN, SETTLED, ApprovalStatus, Verdict
+from console import people, redact, words
 from console.actors import Actor
 
 RISK_BADGES = {
@@ -80,6 +80,7 @@ class Card:
     similar: tuple[int, int] | None = None
     approvals: Sequence[Decision] = ()  # so far, where several people must approve
     may_reject: bool = False
+    has_approved: bool = False  # the one who looks
 
     @property
     def counted(self) -> str:
@@ -120,6 +121,18 @@ class Card:
         return "" if isinstance(self.right, deciding.MayDecide) else self.right.reason
 
     @property
+    def stands_in_the_way(self) -> str:
+        """The heading over `why_not`."""
+        if isinstance(self.right, deciding.MayNot) and self.right.is_held:
+            return f"{self.holder} holds this request"
+        return "It waits for somebody else" if self.has_approved else "You cannot decide this"
+
+    @property
+    def lacked(self) -> str:
+        """What an expired request lacked."""
+        return decisions.lacking(self.request)
+
+    @property
     def first_edit(self) -> str:
         """The field that the key for editing goes to; empty when nothing can be edited."""
         return next((row.key for row in self.rows if row.control), "")
@@ -137,9 +150,9 @@ def card(
     outcome = decisions.outcome(request) if given else None
     decision = _seen(outcome, by) if outcome else None
     right = requests.right(request, by=by)
-    may_reject = isinstance(right, deciding.MayDecide) or (
-        bool(given) and isinstance(requests.right(request, by=by, verdict=Verdict.REJECT), deciding.MayDecide)
-    )
+    # Who has approved may still reject, and only that.
+    rights = [right, requests.right(request, by=by, verdict=Verdict.REJECT)] if given else [right]
+    is_kept_out = any(isinstance(each, deciding.MayNot) and each.is_held for each in rights)
     may_ever = by.may("approvals.decide", agent=request.agent) and by.is_person
     is_held = request.claimed_until is not None and request.claimed_until > now() and request.claimed_by is not None
     is_mine = is_held and str(request.claimed_by_id) == by.id
@@ -158,12 +171,13 @@ def card(
         holder=str(request.claimed_by) if is_held and request.status in OPEN else "",
         is_mine=is_mine,
         can_hold=is_pending and not is_held and isinstance(right, deciding.MayDecide) and by.is_person,
-        can_take_over=is_pending and is_held and not is_mine and may_ever,
+        can_take_over=is_pending and is_kept_out and by.is_person,
         may_ever=may_ever,
         stopped_by=_stopped_by(request),
         similar=_similar(request),
         approvals=[each for each in given if each.verdict == Verdict.APPROVE],
-        may_reject=may_reject,
+        may_reject=any(isinstance(each, deciding.MayDecide) for each in rights),
+        has_approved=people.of(by) in {each.person_id or each.by_id for each in given},
     )
 
 
@@ -189,7 +203,7 @@ def _row(
     name = str(shown["name"])
     argument = request.arguments.get(name)
     text = forms.text_of(argument)
-    control = _control(shown, argument, text) if may_edit and shown.get("editable") else ""
+    control = _control(shown, argument, text) if may_edit and name in request.editable else ""
     value = forms.text_of(shown.get("value", argument))
     before: str | None = None
     if decision and name in decision.edits:
@@ -236,9 +250,10 @@ def _stopped_by(request: ApprovalRequest) -> Mapping[str, Any]:
 
 
 def _similar(request: ApprovalRequest) -> tuple[int, int] | None:
-    """Of the last decisions on the same tool under the same rule, how many approved the proposal as it was."""
-    decisions = Decision.objects.filter(request__action=request.action, request__rule=request.rule)
-    last = list(decisions.exclude(request=request).order_by("-pk").values_list("verdict", "edits")[:SIMILAR])
-    if len(last) < ENOUGH_SIMILAR:
-        return None
-    return sum(verdict == Verdict.APPROVE and not edits for verdict, edits in last), len(last)
+    """Of the last requests that were decided on the same tool under the same rule, how many as they were proposed."""
+    alike = Decision.objects.filter(request__action=request.action, request__rule=request.rule)
+    alike = alike.filter(request__status__in=SETTLED).exclude(request=request).order_by("-pk")
+    settled: dict[Any, bool] = {}
+    for key, verdict, edits in alike.values_list("request_id", "verdict", "edits")[:SIMILAR]:
+        settled.setdefault(key, verdict == Verdict.APPROVE and not edits)  # the last word of each
+    return (sum(settled.values()), len(settled)) if len(settled) >= ENOUGH_SIMILAR else None

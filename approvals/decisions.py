@@ -25,6 +25,12 @@ def deciders(request: ApprovalRequest) -> str:
     return " and ".join([", ".join(labels[:-1]), labels[-1]]) if len(labels) > 1 else "".join(labels)
 
 
+def lacking(request: ApprovalRequest) -> str:
+    """What an expired request lacked: `Nobody decided`, or `Only 1 of 2 people approved`."""
+    given = len(approved_by(request))
+    return f"Only {given} of {request.approvals_needed} people approved" if given else "Nobody decided"
+
+
 def approved_by(request: ApprovalRequest) -> frozenset[str]:
     """The different people who have approved."""
     approvals = request.decisions.filter(verdict=Verdict.APPROVE).values_list("person_id", "by_id")

@@ -20,7 +20,7 @@ from django.http import QueryDict
 from django.utils.timezone import now
 
 from approvals.models import RISKS, ApprovalQuerySet, ApprovalRequest, Decision
-from approvals.states import OPEN, ApprovalStatus
+from approvals.states import OPEN, SETTLED, ApprovalStatus, Verdict
 from console import ids, redact
 from console.actors import Actor
 
@@ -38,6 +38,7 @@ BADGES = {
     ApprovalStatus.VOID: ("mute", "ban", "Withdrawn"),
 }
 SHOWN = ("title", "why", "arguments", "fields", "evidence", "side", "history")
+APPROVED = Count("decisions", filter=Q(decisions__verdict=Verdict.APPROVE))
 DONE = (ApprovalStatus.APPROVED, ApprovalStatus.REJECTED, ApprovalStatus.EXPIRED, ApprovalStatus.VOID)
 
 
@@ -163,6 +164,7 @@ class Item:
     icon: str
     word: str
     is_held: bool
+    people: str  # `2 people` while nobody has approved, `1 of 2 approved`; empty where one decides
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def listing(actor: Actor, filters: Filters, *, upto: UUID | None = None) -> List
     """The rows under their headings. With `upto`, rows made later wait behind a bar, so that nothing moves."""
     rows = found(actor, filters)
     shown = rows.filter(pk__lte=upto) if upto else rows
-    items = [masked(item, actor) for item in shown[: MOST_ROWS + 1]]
+    items = [masked(item, actor) for item in shown.annotate(approved=APPROVED)[: MOST_ROWS + 1]]
     newest = upto or max((item.pk for item in items), default=None)
     return Listing(
         groups=_grouped(items[:MOST_ROWS], filters, now()),
@@ -211,7 +213,14 @@ def _item(item: ApprovalRequest, moment: datetime) -> Item:
     _, icon, word = BADGES[ApprovalStatus(item.status)]
     is_pending = item.status == ApprovalStatus.PENDING
     is_held = is_pending and item.claimed_until is not None and item.claimed_until > moment
-    return Item(item, "square-terminal" if is_pending else icon, word, is_held)
+    return Item(item, "square-terminal" if is_pending else icon, word, is_held, _people(item))
+
+
+def _people(item: ApprovalRequest) -> str:
+    needed, given = item.approvals_needed, item.approved  # type: ignore[attr-defined]
+    if needed == 1:
+        return ""
+    return f"{given} of {needed} approved" if given else f"{needed} people"
 
 
 def _heading(item: ApprovalRequest, filters: Filters, moment: datetime) -> str:
@@ -292,5 +301,8 @@ class Today:
 def today(actor: Actor) -> Today:
     midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
     decided = Decision.objects.filter(at__gte=midnight, request__in=visible(actor).order_by())
-    times = [at - made for at, made in decided.values_list("at", "request__created_at")[:2000]]
+    rows = decided.filter(request__status__in=SETTLED).order_by("pk")
+    # Of several people's answers the last one counts.
+    last = {key: at - made for key, at, made in rows.values_list("request_id", "at", "request__created_at")[:2000]}
+    times = list(last.values())
     return Today(len(times), timedelta(seconds=median(t.total_seconds() for t in times)) if times else None)

@@ -107,6 +107,11 @@ class ApprovalRequest(models.Model):
     def public_id(self) -> str:
         return ids.public("apr", self.pk)
 
+    @property
+    def editable(self) -> list[str]:
+        """The arguments that an approval may change: none where several people decide, on one and the same call."""
+        return [field["name"] for field in self.fields if field.get("editable") and self.approvals_needed == 1]
+
     def get_absolute_url(self) -> str:
         return reverse("approvals:detail", args=[self.pk])
 

@@ -39,7 +39,7 @@ def claim(request_id: UUID, *, by: Actor, take_over: bool = False) -> ApprovalRe
 
     Raises:
         ApprovalRequest.DoesNotExist: no such request, or not on an agent this actor may decide for.
-        problems.Forbidden: a program asks; only people hold requests.
+        problems.Forbidden: a program asks, or somebody who cannot answer it: they would only keep others from it.
     """
     if not by.is_person:
         raise problems.Forbidden("Only a person can hold a request. A program decides without holding it first.")
@@ -48,6 +48,8 @@ def claim(request_id: UUID, *, by: Actor, take_over: bool = False) -> ApprovalRe
     other = request.claimed_until and request.claimed_until > moment and str(request.claimed_by_id) != by.id
     if request.status not in OPEN or (other and not take_over):
         return request
+    if why := _why_never(request, by):
+        raise problems.Forbidden(why)
 
     if not request.claimed_until or request.claimed_until <= moment or other:
         _event(request, "claimed", by=by)
@@ -161,7 +163,8 @@ def expire(request_id: UUID, *, moment: datetime) -> bool:
     _settle(request, ApprovalStatus.EXPIRED)
     _event(request, "expired")
     subjects.handler(request.subject_kind).ended(request)
-    audit.record(system("sweeper"), "approval.expire", request, reason=f"Nobody decided by {request.due_at:%H:%M} UTC.")
+    reason = f"{decisions.lacking(request)} by {request.due_at:%H:%M} UTC."
+    audit.record(system("sweeper"), "approval.expire", request, reason=reason)
     announce(request)
     return True
 
@@ -264,6 +267,13 @@ def _may(
     )
 
 
+def _why_never(request: ApprovalRequest, by: Actor) -> str:
+    """Why this actor can give neither answer, whatever changes; empty when one of them is theirs to give."""
+    found = [_may(request, by, None, verdict) for verdict in (Verdict.APPROVE, Verdict.REJECT)]
+    whys = [each.reason for each in found if isinstance(each, deciding.MayNot) and not each.stale]
+    return whys[0] if len(whys) == len(found) else ""
+
+
 def _guard(request: ApprovalRequest, by: Actor, version: int | None, verdict: Verdict) -> None:
     answer = _may(request, by, version, verdict)
     if isinstance(answer, deciding.MayDecide):
@@ -327,8 +337,7 @@ def _decided_arguments(request: ApprovalRequest, verdict: Verdict, edits: Mappin
             "Reject the request and say what should change.",
             errors=dict.fromkeys(sorted(edits), "Cannot be edited."),
         )
-    editable = {field["name"] for field in request.fields if field.get("editable")}
-    locked = sorted(set(edits) - editable)
+    locked = sorted(set(edits) - set(request.editable))
     if locked:
         raise problems.Invalid(
             f"{', '.join(locked)} cannot be edited here. Reject the request and say what should change.",

@@ -30,6 +30,7 @@ APPROVAL_MOVES = {
 }
 
 OPEN = frozenset({ApprovalStatus.PENDING, ApprovalStatus.FROZEN})
+SETTLED = frozenset({ApprovalStatus.APPROVED, ApprovalStatus.REJECTED})  # by people, and still so
 
 
 class Verdict(StrEnum):

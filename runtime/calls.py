@@ -274,7 +274,13 @@ class CallHandler:
 
     def ended(self, request: ApprovalRequest) -> None:
         run, step = subject_of(request)
-        close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, {"verdict": "expired"}, "Nobody decided in time")
+        close(
+            step,
+            StepStatus.REFUSED,
+            StepVerdict.EXPIRED,
+            {"verdict": "expired"},
+            f"{decisions.lacking(request)} in time",
+        )
         expire(run, request)
 
 
@@ -364,7 +370,7 @@ def wake(run: Run, event: str, data: dict[str, Any]) -> None:
 
 def expire(run: Run, request: ApprovalRequest) -> None:
     """End a run whose question nobody has answered in time."""
-    detail = f"Nobody decided on “{request.title}” in time. It was not done."
+    detail = f"{decisions.lacking(request)} in time: “{request.title}”. It was not done."
     _end(run, RunStatus.EXPIRED, "approval_expired", detail)
 
 

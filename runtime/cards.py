@@ -39,10 +39,7 @@ def for_call(
     return {
         **_common(turn, manifest, arguments, sentence, _alone(ask.origins)),
         "risk": ask.risk,
-        "fields": [
-            _locked(field(turn, manifest, name, value, ask.origins), ask.approvals_needed > 1)
-            for name, value in arguments.items()
-        ],
+        "fields": [field(turn, manifest, name, value, ask.origins) for name, value in arguments.items()],
         "rule": ask.rule.removeprefix("rule:"),
         "rule_version": ask.version,
         "why": _why(turn, manifest, ask),
@@ -130,11 +127,6 @@ def field(
         "is_doubted": bool(doubt),
         "note": "",
     }
-
-
-def _locked(shown: dict[str, Any], is_locked: bool) -> dict[str, Any]:
-    """Several people approve one and the same thing: what the first has read is what the last decides."""
-    return {**shown, "editable": False} if is_locked else shown
 
 
 def _doubt(turn: Turn, name: str, value: Any, origins: provenance.Verdict | None) -> str:

@@ -146,7 +146,7 @@ class TextHandler:
     def ended(self, request: ApprovalRequest) -> None:
         run, step = calls.subject_of(request)
         said = {"verdict": "expired"}
-        calls.close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, said, "Nobody decided in time")
+        calls.close(step, StepStatus.REFUSED, StepVerdict.EXPIRED, said, f"{decisions.lacking(request)} in time")
         calls.expire(run, request)
 
 

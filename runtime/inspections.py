@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Subquery
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
+from approvals import decisions
+from approvals.models import ApprovalRequest
 from console import ids, words
 from runtime import entries, guardrail_words, labels, messages
 from runtime.labels import Badge
@@ -24,7 +27,7 @@ Describe = Callable[["Inspection", Mapping[str, Any], Mapping[str, Any]], None]
 
 ALLOWED_BY = {"default": "No rule stood in the way", "approved": "The approval of a person"}
 OPEN_QUESTION = "A person is asked. The run is parked and holds no worker."
-CLOSED_QUESTION = "A person was asked; the run ended before anybody decided."
+CLOSED_QUESTION = "A person was asked; the run ended before it was decided."
 PARTS = {"summary": "Summary", "input": "Input", "output": "Output", "raw": "Raw"}
 
 
@@ -330,12 +333,13 @@ def _approval(found: Inspection, given: Mapping[str, Any], result: Mapping[str, 
         StepVerdict.APPROVED: f"{who} approved it as proposed.",
         StepVerdict.EDITED: f"{who} approved it with edits.",
         StepVerdict.REJECTED: f"{who} rejected it.",
-        StepVerdict.EXPIRED: "Nobody decided in time.",
+        StepVerdict.EXPIRED: f"{step.summary or 'Nobody decided in time'}.",
     }.get(StepVerdict(step.verdict), OPEN_QUESTION if not found.is_over else CLOSED_QUESTION)
     found.quote = str(result.get("reason") or "")
     url = review_url(given)
     found.facts = [
         *([Fact("Request", str(given.get("title") or "Open the request"), "", url)] if url else []),
+        *(_present("Approved so far", _so_far(given)) if found.is_open else []),
         *_present("Decided by", result.get("by")),
         *_present("Rule", step.rule.removeprefix("rule:"), "mono"),
     ]
@@ -350,10 +354,25 @@ def _approval(found: Inspection, given: Mapping[str, Any], result: Mapping[str, 
 
 def review_url(given: Mapping[str, Any]) -> str:
     """Where the request of an approval step is decided."""
+    key = _request(given)
+    return reverse("approvals:detail", args=[key]) if key else ""
+
+
+def _request(given: Mapping[str, Any]) -> UUID | None:
     try:
-        return reverse("approvals:detail", args=[ids.parse("apr", str(given.get("request", "")))])
+        return ids.parse("apr", str(given.get("request", "")))
     except ValueError:
+        return None
+
+
+def _so_far(given: Mapping[str, Any]) -> str:
+    """Where several people must approve, how many have: `1 of 2: Ada`."""
+    key = _request(given)
+    asked = ApprovalRequest.objects.filter(pk=key, approvals_needed__gt=1).first() if key else None
+    if asked is None:
         return ""
+    counted = f"{len(decisions.approved_by(asked))} of {asked.approvals_needed}"
+    return f"{counted}: {who}" if (who := decisions.deciders(asked)) else counted
 
 
 def _answer(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:

@@ -88,7 +88,7 @@ VERDICTS = {
     StepVerdict.APPROVED: Badge("ok", "check", "Approved"),
     StepVerdict.EDITED: Badge("ok", "pencil", "Approved with edits"),
     StepVerdict.REJECTED: Badge("warn", "x", "Rejected"),
-    StepVerdict.EXPIRED: Badge("warn", "timer-off", "Nobody decided"),
+    StepVerdict.EXPIRED: Badge("warn", "timer-off", "Not decided"),
 }
 
 ERRORS = {
@@ -108,7 +108,7 @@ ERRORS = {
 
 CAUSES = {
     "answered": "Answered",
-    "approval_expired": "Nobody decided in time",
+    "approval_expired": "Not decided in time",
     "kill_switch": "A kill switch stood in the way",
     "cancelled": "Stopped by a person",
     "loop-guard": "The same calls again and again",

@@ -33,6 +33,7 @@ class MayDecide:
 class MayNot:
     reason: str
     stale: bool = False  # the page shows something that is no longer so
+    is_held: bool = False  # only that a colleague works on it: it can be taken over
 
 
 def decide_right(
@@ -73,7 +74,7 @@ def decide_right(
             "and you may still reject it."
         )
     if _held_by_other(question, by, now):
-        return MayNot("A colleague is working on this request. Take it over first.", stale=True)
+        return MayNot("A colleague is working on this request. Take it over first.", stale=True, is_held=True)
     return MayDecide()
 
 

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from approvals import decisions, inbox, requests
+from approvals import cards, decisions, inbox, requests
 from approvals.models import ApprovalRequest, Decision
 from approvals.policies.deciding import MayDecide, MayNot
 from approvals.states import ApprovalStatus, Verdict
@@ -26,6 +26,12 @@ SOON = datetime.now(UTC) + timedelta(days=1)
 
 def a_request(needed: int = 2, **fields):
     return an_approval(subject_kind=KIND, approvals_needed=needed, **fields)
+
+
+def read(user, request):
+    browser = Client()
+    browser.force_login(user)
+    return browser.get(reverse("approvals:detail", args=[request.pk])).content.decode()
 
 
 def approve(request, by):
@@ -135,9 +141,7 @@ def test_who_has_approved_is_not_led_to_it_again_and_may_only_reject(subject):
     assert isinstance(requests.right(request, by=user.actor()), MayNot)
     assert requests.right(request, by=user.actor(), verdict=Verdict.REJECT) == MayDecide()
 
-    browser = Client()
-    browser.force_login(user)
-    page = browser.get(reverse("approvals:detail", args=[request.pk])).content.decode()
+    page = read(user, request)
     for part in ("1 of 2 approved", "It waits for somebody else", 'data-may="no"', 'data-may-reject="yes"'):
         assert part in page
 
@@ -154,9 +158,9 @@ def test_a_vote_says_whom_it_waits_for(subject):
     assert "Approved, 1 of 2; it waits for somebody else" in answer.content.decode()
 
 
-def test_a_request_that_expires_after_one_approval_was_decided_by_nobody(subject):
-    request = a_request()
-    approve(request, an_actor())
+def test_a_request_that_expires_after_one_approval_says_that_one_was_not_enough(subject):
+    request, user = a_request(), a_user(Role.SUPPORT)
+    approve(request, user.actor())
     ApprovalRequest.objects.update(due_at=request.created_at)
 
     requests.expire(request.pk, moment=request.due_at)
@@ -164,6 +168,71 @@ def test_a_request_that_expires_after_one_approval_was_decided_by_nobody(subject
     request.refresh_from_db()
     assert request.status == ApprovalStatus.EXPIRED
     assert decisions.outcome(request) is None
+    assert AuditEntry.objects.get(action="approval.expire").reason.startswith("Only 1 of 2 people approved by ")
+    page = read(user, request)
+    assert "Only 1 of 2 people approved in time" in page
+    assert "Nobody decided" not in page
+
+
+def test_the_list_and_the_request_say_how_many_have_approved_and_that_nothing_can_be_edited(subject):
+    request, reader = a_request(), a_user(Role.ADMIN)
+    before = read(reader, request)
+    approve(request, an_actor(Role.SUPPORT))
+
+    after = read(reader, request)
+
+    assert "2 people</span>" in before
+    assert "Nothing can be edited" in before
+    assert 'name="arg-' not in before
+    assert "1 of 2 approved</span>" in after
+
+
+def test_only_who_can_answer_may_hold_a_request_or_take_it_over(subject):
+    request, holder = a_request(roles=["admin"]), an_actor(Role.ADMIN)
+    requests.claim(request.pk, by=holder)
+    support, admin = a_user(Role.SUPPORT), a_user(Role.ADMIN)
+
+    with pytest.raises(problems.Forbidden, match="the role admin"):
+        requests.claim(request.pk, by=support.actor(), take_over=True)
+
+    request.refresh_from_db()
+    assert str(request.claimed_by_id) == holder.id
+    assert "Take over" not in read(support, request)
+    assert "You cannot decide this" in read(support, request)
+    assert "Take over" in read(admin, request)
+    assert f"{holder.label} holds this request" in read(admin, request)
+
+
+def test_who_has_approved_may_take_it_over_to_reject_it(subject):
+    request, user = a_request(), a_user(Role.SUPPORT)
+    approve(request, user.actor())
+    requests.claim(request.pk, by=an_actor(Role.ADMIN))
+
+    assert "Take over" in read(user, request)
+    assert "It waits for somebody else" in read(user, request)
+    requests.claim(request.pk, by=user.actor(), take_over=True)
+
+    assert "Take over" not in read(user, request)
+    requests.decide(request.pk, Verdict.REJECT, by=user.actor(), reason="It was the wrong order")
+    assert subject.answers[0][0] == "reject"
+
+
+def test_two_answers_to_one_question_are_one_similar_decision_and_one_of_today(subject):
+    for _ in range(2):
+        request = a_request()
+        approve(request, an_actor())
+        approve(request, an_actor())
+    half = a_request()
+    approve(half, an_actor())
+    reader = an_actor(Role.ADMIN)
+
+    assert cards.card(half, by=reader).similar is None  # two are too few
+    assert inbox.today(reader).decided == 2
+
+    requests.decide(half.pk, Verdict.REJECT, by=reader, reason="It was the wrong order")
+
+    assert cards.card(a_request(), by=reader).similar == (2, 3)
+    assert inbox.today(reader).decided == 3
 
 
 @pytest.mark.django_db(transaction=True)
