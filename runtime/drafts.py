@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_TEXT = 200_000  # characters of one reply that are kept
 EVERY_S = 0.15
+TOLD_WITHIN_S = 0.5  # by a Redis that does not answer, or not at all: the reply waits for it
 MOST_PER_S = 100_000  # characters written for one run: the longer the text, the rarer
 
 KEEP_SQL = """
@@ -115,7 +116,8 @@ class Writing:
             async with self.engine.pool.connection() as connection, connection.transaction():
                 await connection.execute("SET LOCAL synchronous_commit TO off")
                 await connection.execute(KEEP_SQL, [self.turn.run_id, text])
-            await live.publish(topic(self.turn.public_id))
+            async with asyncio.timeout(TOLD_WITHIN_S):
+                await live.publish(topic(self.turn.public_id))
         except (psycopg.Error, PoolTimeout) as away:
             log.debug("The draft of %s was not kept: %s", self.turn.public_id, away)
         except Exception as lost:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console import ids
 from runtime import drafts
 from runtime.models import Draft
 from runtime.states import RunStatus
@@ -78,3 +85,40 @@ def test_a_draft_that_cannot_be_kept_does_not_hurt_the_run(world, monkeypatch):
     run = start(a_scripted_release(saying(TEXT), model={"parameters": {"delay_ms": 20}}))
 
     assert harness.work(run).status == RunStatus.SUCCEEDED
+
+
+async def test_a_redis_that_does_not_answer_does_not_hold_up_the_reply(monkeypatch):
+    monkeypatch.setattr(drafts, "EVERY_S", 0)
+    monkeypatch.setattr(drafts, "TOLD_WITHIN_S", 0.05)
+    is_asked = asyncio.Event()
+
+    async def never(*topics: str) -> None:
+        is_asked.set()
+        await asyncio.Future()
+
+    class Connection:
+        async def execute(self, *statement: Any) -> None:
+            """Takes anything."""
+
+        @contextlib.asynccontextmanager
+        async def transaction(self) -> AsyncIterator[None]:
+            yield
+
+    class Engine:
+        @property
+        def pool(self) -> Any:
+            return self
+
+        @contextlib.asynccontextmanager
+        async def connection(self) -> AsyncIterator[Connection]:
+            yield Connection()
+
+    monkeypatch.setattr(drafts.live, "publish", never)
+    turn = SimpleNamespace(run_id=ids.new(), public_id="run_1", has_draft=False)
+
+    async def reply() -> None:
+        async with drafts.Writing(cast(Any, Engine()), cast(Any, turn)) as draft:
+            await draft.add("The text so far.")
+            await is_asked.wait()
+
+    await asyncio.wait_for(reply(), 5)
