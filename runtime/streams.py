@@ -247,9 +247,10 @@ class _Wake:
     async def __aexit__(
         self, kind: type[BaseException] | None, wrong: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.next is None:
+        if self.next is not None:
+            self.next.cancel()  # receive() gives its channel back when it is cancelled
+        if not self.channel:
             return
-        self.next.cancel()  # receive() gives its channel back when it is cancelled
         with contextlib.suppress(asyncio.CancelledError, Exception):
             async with asyncio.timeout(SUBSCRIBE_WITHIN_S):
                 for group in self.groups:
