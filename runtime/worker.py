@@ -42,7 +42,7 @@ from rq.worker import BaseWorker, WorkerStatus
 
 from console import alarms, queue
 from releases import switches
-from runtime import leases, providers, recovery, toolbox, workers
+from runtime import leases, pools, providers, recovery, toolbox, workers
 from runtime.batching import Batches
 from runtime.engine import Engine
 from runtime.intake import Intake
@@ -78,7 +78,7 @@ def conninfo() -> str:
 
 def open_pool(size: int = 10) -> AsyncConnectionPool[Any]:
     """A pool for one event loop; open it inside that loop, never across a fork."""
-    return AsyncConnectionPool(
+    return pools.Pool(
         make_conninfo(conninfo(), options=FEW_STATEMENTS),
         min_size=1,
         max_size=size,

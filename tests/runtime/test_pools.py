@@ -1,0 +1,100 @@
+"""The engine's connections when the database takes a statement and does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from runtime import claiming, pools, worker, workers
+from runtime.committing import FLUSHERS, Committer
+from runtime.journal import Lease, Write, operation
+from runtime.models import Run
+from runtime.states import RunStatus
+from tests.runtime import harness
+from tests.runtime.harness import a_scripted_release, saying, start
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATIENCE_S = 20.0  # a statement that was given up is cancelled at the server first
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    yield from harness.fresh()
+
+
+@asynccontextmanager
+async def a_pool() -> AsyncIterator[Any]:
+    async with worker.open_pool(FLUSHERS + 1) as pool:
+        yield pool
+
+
+def locked(run: Run, has_locked: asyncio.Event, may_end: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+    """Somebody who holds a run and does not go on."""
+    try:
+        with transaction.atomic():
+            Run.objects.select_for_update().get(pk=run.pk)
+            loop.call_soon_threadsafe(has_locked.set)
+            asyncio.run_coroutine_threadsafe(may_end.wait(), loop).result()
+    finally:
+        connection.close()
+
+
+@asynccontextmanager
+async def held(run: Run) -> AsyncIterator[None]:
+    has_locked, may_end = asyncio.Event(), asyncio.Event()
+    holding = asyncio.create_task(
+        asyncio.to_thread(locked, run, has_locked, may_end, asyncio.get_running_loop()),
+    )
+    await has_locked.wait()
+    try:
+        yield
+    finally:
+        may_end.set()
+        await holding
+
+
+def test_writes_that_are_never_answered_do_not_hold_all_that_come_after(monkeypatch):
+    """One stuck statement for each flusher: nothing of this worker would be written any more."""
+    monkeypatch.setattr(pools, "ANSWER_S", 0.3)
+    stuck, other = (start(a_scripted_release(saying("Done."))) for _ in range(2))
+    life = workers.register("test")
+
+    async def story() -> None:
+        async with a_pool() as pool:
+            claimer, committer = claiming.Claimer(pool, life.pk), Committer(pool)
+            for run in (stuck, other):
+                await claimer.claim(run.pk)
+            async with held(stuck):
+                for _ in range(FLUSHERS):
+                    with pytest.raises(psycopg.OperationalError, match="has not answered"):
+                        await committer.write(operation(Lease(stuck.pk, 1), [Write()]))
+                ended = operation(Lease(other.pk, 1), [Write(status=RunStatus.FAILED, cause="test")])
+                await committer.write(ended)
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+    assert Run.objects.get(pk=other.pk).status == RunStatus.FAILED
+
+
+def test_a_claim_that_is_never_answered_does_not_hold_all_that_come_after(monkeypatch):
+    monkeypatch.setattr(pools, "ANSWER_S", 0.3)
+    stuck, other = (start(a_scripted_release(saying("Done."))) for _ in range(2))
+    life = workers.register("test")
+
+    async def story() -> Any:
+        async with a_pool() as pool:
+            claimer = claiming.Claimer(pool, life.pk)
+            async with held(stuck):
+                with pytest.raises(psycopg.OperationalError, match="has not answered"):
+                    await claimer.claim(stuck.pk)
+                return await claimer.claim(other.pk)
+
+    assert asyncio.run(asyncio.wait_for(story(), PATIENCE_S)) is not None
+    assert Run.objects.get(pk=stuck.pk).status == RunStatus.QUEUED
