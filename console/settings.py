@@ -89,6 +89,20 @@ TEMPLATES = [
 ]
 
 
+# Either end of a connection notices within a minute that the other has gone without a word: a host that lost its
+# power, a path that forgot an idle connection. Until then whoever waits for an answer waits, and what the other had
+# locked is locked. The system's own patience is two hours.
+DATABASE_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # ms
+    "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=60000",
+}
+
+
 def _postgres(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     return {
@@ -100,7 +114,7 @@ def _postgres(url: str) -> dict[str, Any]:
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 5},
+        "OPTIONS": DATABASE_OPTIONS,
         "TEST": {"NAME": "test_steadyhand"},
     }
 

@@ -73,13 +73,14 @@ def conninfo() -> str:
     """Where the engine's own connections go: the database that Django uses."""
     known = connection.settings_dict
     parts = {"host": "HOST", "port": "PORT", "dbname": "NAME", "user": "USER", "password": "PASSWORD"}
-    return make_conninfo(**{name: str(known[key]) for name, key in parts.items() if known[key]})
+    given = {name: str(known[key]) for name, key in parts.items() if known[key]}
+    return make_conninfo(**given, **settings.DATABASE_OPTIONS)
 
 
 def open_pool(size: int = 10) -> AsyncConnectionPool[Any]:
     """A pool for one event loop; open it inside that loop, never across a fork."""
     return pools.Pool(
-        make_conninfo(conninfo(), options=FEW_STATEMENTS),
+        make_conninfo(conninfo(), options=f"{settings.DATABASE_OPTIONS['options']} {FEW_STATEMENTS}"),
         min_size=1,
         max_size=size,
         kwargs={"autocommit": True, "prepare_threshold": 0},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -98,3 +100,26 @@ def test_a_claim_that_is_never_answered_does_not_hold_all_that_come_after(monkey
 
     assert asyncio.run(asyncio.wait_for(story(), PATIENCE_S)) is not None
     assert Run.objects.get(pk=stuck.pk).status == RunStatus.QUEUED
+
+
+def patience(fileno: int) -> dict[str, int]:
+    """What the system does on our behalf about an other end that says nothing."""
+    with socket.socket(fileno=os.dup(fileno)) as ours:
+        return {
+            "idle_s": ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            "unanswered_ms": ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+        }
+
+
+def test_either_end_of_every_connection_notices_that_the_other_has_gone_without_a_word():
+    ask = "SELECT current_setting('tcp_keepalives_idle')::int, current_setting('tcp_user_timeout')::int"
+
+    async def engines() -> tuple[dict[str, int], Any]:
+        async with a_pool() as pool, pool.connection() as ours:
+            return patience(ours.pgconn.socket), await (await ours.execute(ask)).fetchone()
+
+    with connection.cursor() as cursor:
+        cursor.execute(ask)
+        of_django = patience(connection.connection.pgconn.socket), cursor.fetchone()
+
+    assert of_django == asyncio.run(engines()) == ({"idle_s": 30, "unanswered_ms": 60_000}, (30, 60_000))
