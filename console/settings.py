@@ -92,7 +92,7 @@ TEMPLATES = [
 # Either end of a connection notices within a minute that the other has gone without a word: a host that lost its
 # power, a path that forgot an idle connection. Until then whoever waits for an answer waits, and what the other had
 # locked is locked. The system's own patience is two hours.
-DATABASE_OPTIONS = {
+DATABASE_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
