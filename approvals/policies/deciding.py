@@ -69,10 +69,7 @@ def decide_right(
         return MayNot("This needs a second person: you made the release that asks. Ask a colleague.")
     if verdict == Verdict.APPROVE and by in question.approved_by:
         given = len(question.approved_by)
-        return MayNot(
-            f"You have approved this: {given} of {question.approvals_needed}. It waits for somebody else, "
-            "and you may still reject it."
-        )
+        return MayNot(f"You have approved this, {given} of {question.approvals_needed}. You may still reject it.")
     if _held_by_other(question, by, now):
         return MayNot("A colleague is working on this request. Take it over first.", stale=True, is_held=True)
     return MayDecide()

@@ -190,7 +190,7 @@ _SAID: Mapping[str, Callable[[Any], str]] = {
     "harmless": _harmless,
     "retry": lambda value: sentences.RETRIES[value].capitalize(),
     "retries": lambda value: sentences.attempts(value).capitalize() if value else "One",
-    "verifies": _yes("It can be asked whether a call happened", "A person says whether a call happened"),
+    "verifies": _yes("It can be asked whether a call happened", "It cannot be asked whether a call happened"),
     "timeout_s": lambda value: f"{value:g} s",
     "output_cap_bytes": lambda value: f"{value:,} bytes",
     "hands_off": _yes("A successful call ends the run as escalated", "The run goes on"),

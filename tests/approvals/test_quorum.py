@@ -70,7 +70,7 @@ def test_one_person_counts_once_whatever_they_answer_with(subject):
     first = approve(request, user.actor())
 
     assert approve(request, user.actor()) == first
-    with pytest.raises(problems.Forbidden, match="You have approved this: 1 of 2"):
+    with pytest.raises(problems.Forbidden, match="You have approved this, 1 of 2"):
         approve(request, token.actor())
     assert Decision.objects.count() == 1
     assert ApprovalRequest.objects.get().status == ApprovalStatus.PENDING
@@ -185,6 +185,18 @@ def test_the_list_and_the_request_say_how_many_have_approved_and_that_nothing_ca
     assert "Nothing can be edited" in before
     assert 'name="arg-' not in before
     assert "1 of 2 approved</span>" in after
+
+
+def test_a_request_that_all_have_approved_tells_each_answer_once(subject):
+    request, ada, ben = a_request(), an_actor(Role.SUPPORT), a_user(Role.ADMIN)
+    approve(request, ada)
+    requests.decide(request.pk, Verdict.APPROVE, by=ben.actor(), reason="I have seen the photo", version=1)
+
+    page = read(ben, request)
+
+    assert "2 of 2 approved" in page
+    assert page.count("I have seen the photo") == 1
+    assert page.count(f"{ben} approved") == 1
 
 
 def test_only_who_can_answer_may_hold_a_request_or_take_it_over(subject):

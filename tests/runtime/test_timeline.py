@@ -75,12 +75,18 @@ def test_ticks_name_round_moments_the_edges_of_a_wait_and_the_end():
     assert labels == ["0 s", "3 s", "6 s", "9 s", "2 min 48 s"]
 
 
+def test_a_round_moment_close_before_a_wait_is_not_named():
+    axis = timeline.axis(799, [Span(280, 799)])
+
+    assert [tick.label for tick in timeline.ticks(axis)] == ["0 s", "100 ms", "280 ms", "799 ms"]
+
+
 def test_labels_never_touch():
     axis = timeline.axis(100_000, [Span(1_000, 40_000), Span(41_000, 99_000)])
 
     shown = [tick for tick in timeline.ticks(axis) if tick.label]
 
-    boxes = sorted(timeline._box(tick.x, tick.anchor, len(tick.label) * timeline.LETTER_WIDTH) for tick in shown)
+    boxes = sorted(timeline._box(tick.x, tick.anchor, timeline.width(tick.label)) for tick in shown)
     assert all(right <= left for (_, right), (left, _) in itertools.pairwise(boxes))
 
 
