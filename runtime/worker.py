@@ -73,8 +73,8 @@ def conninfo() -> str:
     """Where the engine's own connections go: the database that Django uses."""
     known = connection.settings_dict
     parts = {"host": "HOST", "port": "PORT", "dbname": "NAME", "user": "USER", "password": "PASSWORD"}
-    given = {name: str(known[key]) for name, key in parts.items() if known[key]}
-    return make_conninfo(**given, **settings.DATABASE_OPTIONS)
+    given: dict[str, Any] = {name: str(known[key]) for name, key in parts.items() if known[key]}
+    return make_conninfo(**given | settings.DATABASE_OPTIONS)
 
 
 def open_pool(size: int = 10) -> AsyncConnectionPool[Any]:
