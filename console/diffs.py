@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
@@ -35,8 +37,17 @@ def text_of(value: Any) -> str:
 
 
 def lines(before: Any, after: Any, *, context: int = CONTEXT) -> list[Line]:
-    """The unified difference; empty when nothing changed."""
-    old, new = text_of(before).splitlines(), text_of(after).splitlines()
+    """The unified difference; empty when nothing changed. Runs of empty lines are counted, so that they hide nothing."""
+    return list(_folded(_lines(_split(before), _split(after), context)))
+
+
+def _split(value: Any) -> list[str]:
+    """Only at line feeds: other characters that break a line are shown, and differ from one."""
+    text = text_of(value)
+    return text.split("\n") if text else []
+
+
+def _lines(old: list[str], new: list[str], context: int) -> list[Line]:
     if max(len(old), len(new)) > MOST_LINES:
         return [_removed(i, line) for i, line in enumerate(old)] + [_added(i, line) for i, line in enumerate(new)]
     found: list[Line] = []
@@ -46,6 +57,13 @@ def lines(before: Any, after: Any, *, context: int = CONTEXT) -> list[Line]:
         for tag, i1, i2, j1, j2 in group:
             found += _block(tag, old, new, (i1, i2, j1, j2))
     return found
+
+
+def _folded(found: Iterable[Line]) -> Iterator[Line]:
+    for (_, is_empty), group in itertools.groupby(found, lambda line: (line.kind, not line.text.strip())):
+        alike = list(group)
+        is_long = is_empty and len(alike) > words.MOST_BREAKS
+        yield from [replace(alike[0], text=words.empty_lines(len(alike)))] if is_long else alike
 
 
 def _block(tag: str, old: list[str], new: list[str], span: tuple[int, int, int, int]) -> list[Line]:

@@ -112,10 +112,15 @@ def _parts(text: str) -> Iterator[str]:
                 yield _unseen(f"U+{ord(char):04X}", unicodedata.name(char, "control character").lower())
         elif kind == "break" and len(chars) > MOST_BREAKS:
             yield "\n"
-            yield _unseen(f"{len(chars) - 1:,} empty lines", "left out here")
+            yield empty_lines(len(chars) - 1)
             yield "\n"
         else:
             yield chars
+
+
+def empty_lines(count: int) -> SafeString:
+    """What stands for lines in which nothing is."""
+    return _unseen(f"{count:,} empty lines", "left out here")
 
 
 def _unseen(label: str, name: str) -> SafeString:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from django.db.models import F, Prefetch
+from django.utils.text import Truncator
 
 from releases.models import KillSwitch, Release
 from releases.states import Scope
@@ -49,7 +51,8 @@ class ToolLine:
 
     @property
     def description(self) -> str:
-        return str(self.tool.offer.get("description", ""))[:200]
+        """Its beginning, on one line."""
+        return Truncator(re.sub(r"[ \t\n]+", " ", str(self.tool.offer.get("description", "")))).chars(200)
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,22 @@ def test_a_difference_of_hostile_text_is_escaped():
     assert all("<b>" not in line.text for line in lines)
 
 
+def test_empty_lines_are_counted_so_that_what_follows_is_seen():
+    lines = diffs.lines("", "first" + "\n" * 10_000 + "last")
+
+    assert [line.after for line in lines] == [1, 2, 10_001]
+    assert ">9,999 empty lines<" in lines[1].text
+    assert [line.text for line in diffs.lines("", "a\n\n\nb")] == ["a", "", "", "b"]
+
+
+def test_other_characters_that_break_a_line_are_shown_and_differ_from_one():
+    for letter in "\r\x0b\x0c\x1c\x85\u2028":
+        before, after = diffs.lines("one\ntwo", f"one{letter}two")[1:]
+
+        assert f"U+{ord(letter):04X}" in after.text
+        assert before.kind == "del"
+
+
 def test_equal_texts_have_no_difference():
     assert diffs.lines({"a": 1, "b": [2]}, {"b": [2], "a": 1}) == []
 
