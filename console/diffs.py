@@ -37,7 +37,7 @@ def text_of(value: Any) -> str:
 
 
 def lines(before: Any, after: Any, *, context: int = CONTEXT) -> list[Line]:
-    """The unified difference; empty when nothing changed. Runs of empty lines are counted, so that they hide nothing."""
+    """The unified difference; empty when nothing changed. Runs of empty lines are counted: they hide nothing."""
     return list(_folded(_lines(_split(before), _split(after), context)))
 
 
