@@ -38,7 +38,7 @@ ORPHANED_AFTER = timedelta(seconds=30)  # a decision wakes its run in the same t
 
 # Runs held by a life that has ended: their next claim raises the fence, so the old one can never write again. The first
 # recovery is at once, because a worker mostly dies of something else; each further one without progress waits longer.
-# `held` names runs that a living worker holds by mistake.
+# `held` names runs that a living worker holds by mistake, for longer than `held_s`: none that it has taken again since.
 FREE_SQL = f"""
 WITH lost AS (
     SELECT run.id, run.fence, worker.slot, worker.id AS worker_id, worker.host, worker.pid,
@@ -46,7 +46,8 @@ WITH lost AS (
             ELSE run.recoveries END AS count
     FROM runtime_run AS run JOIN runtime_worker AS worker ON worker.id = run.worker_id
     WHERE run.status = 'running' AND (%(held)s::uuid[] IS NULL AND worker.ended_at IS NOT NULL
-        OR run.id = ANY (%(held)s::uuid[]) AND worker.id = %(worker)s::uuid)
+        OR run.id = ANY (%(held)s::uuid[]) AND worker.id = %(worker)s::uuid
+            AND run.turn_started_at < clock_timestamp() - make_interval(secs => %(held_s)s))
     ORDER BY run.id FOR UPDATE OF run
 ), freed AS (
     UPDATE runtime_run AS run SET status = 'queued', worker_id = NULL, queued_at = clock_timestamp(), seq = run.seq + 1,
@@ -67,6 +68,8 @@ WITH lost AS (
 )
 SELECT id, fence, priority, recoveries, is_due AND held_for = '' FROM freed
 """  # noqa: S608 (constants of ours only)
+# A run that somebody else has locked is freed by a later pass: whoever does not go on holds up one run, not all.
+FREE_OTHERS_SQL = FREE_SQL.replace("FOR UPDATE OF run", "FOR UPDATE OF run SKIP LOCKED")
 # Queued, may be claimed, and nobody has for a while: Redis forgot them, or their time has come.
 RUNNABLE_SQL = f"""
 SELECT found.id, found.fence, found.priority
@@ -91,22 +94,27 @@ class Freed:
     is_due: bool
 
 
-def free_of_ended_lives(*, counts: bool) -> list[UUID]:
+def free_of_ended_lives(*, counts: bool, waits: bool = True) -> list[UUID]:
     """Put the runs of lives that have ended back into the queue, inside the caller's transaction.
 
     `counts`: the life ended by dying. A run that has outlived MOST_RECOVERIES workers without getting on fails.
+    `waits`: for runs that somebody has locked; otherwise they are left for the next pass.
     """
     why, event = ("its worker died", "lease.lost") if counts else ("its worker stopped", "run.yielded")
-    return _free({"counts": counts, "held": None, "worker": None, "why": why, "event": event})
+    given = {"counts": counts, "held": None, "held_s": 0, "worker": None, "why": why, "event": event}
+    return _free(FREE_SQL if waits else FREE_OTHERS_SQL, given)
 
 
 @transaction.atomic
-def release(worker_id: UUID, runs: Collection[UUID], *, why: str) -> list[UUID]:
-    """Put runs back that this life holds and does not get on with; each counts as a recovery."""
+def release(worker_id: UUID, runs: Collection[UUID], *, why: str, held_longer: timedelta = timedelta(0)) -> list[UUID]:
+    """Put runs back that this life holds and does not get on with; each counts as a recovery.
+
+    `held_longer`: those that it took longer ago than that; it may have taken one of them again just now.
+    """
     if not runs:
         return []
     given = {"counts": True, "held": list(runs), "worker": worker_id, "why": why, "event": "lease.lost"}
-    return _free(given)
+    return _free(FREE_SQL, {**given, "held_s": held_longer.total_seconds()})
 
 
 def held_longer(worker_id: UUID, than: timedelta) -> list[UUID]:
@@ -128,9 +136,9 @@ def runnable(most: int, *, forgotten: timedelta = timedelta(0)) -> list[tuple[UU
         return list(cursor.fetchall())
 
 
-def _free(given: dict[str, Any]) -> list[UUID]:
+def _free(statement: str, given: dict[str, Any]) -> list[UUID]:
     with connection.cursor() as cursor:
-        cursor.execute(FREE_SQL, given)
+        cursor.execute(statement, given)
         freed = [Freed(*row) for row in cursor.fetchall()]
     poisoned = [run for run in freed if run.recoveries > MOST_RECOVERIES]
     for run in poisoned:
@@ -144,7 +152,17 @@ def _free(given: dict[str, Any]) -> list[UUID]:
 
 
 def _give_up(run_id: UUID) -> None:
-    """End a run that kills its workers, and say which."""
+    """End a run that kills its workers, and say which. One that cannot be ended waits for the next time, by itself."""
+    try:
+        with transaction.atomic():
+            _end_poisoned(run_id)
+    except DatabaseError:
+        raise  # the whole pass is made again
+    except Exception:
+        log.exception("%s kills its workers, and could not be ended.", ids.public("run", run_id))
+
+
+def _end_poisoned(run_id: UUID) -> None:
     run = Run.objects.select_for_update(of=("self",)).get(pk=run_id)
     deaths = RunEvent.objects.filter(run=run, kind="lease.lost").order_by("-seq")[: MOST_RECOVERIES + 1]
     workers = [{key: death.data.get(key) for key in ("slot", "host", "pid", "worker")} for death in deaths][::-1]

@@ -348,14 +348,16 @@ class AsyncWorker(BaseWorker):
         lost = [run_id for run_id in held if run_id not in self.turns]
         if lost:
             log.warning("%d runs were held without a turn; they are free again.", len(lost))
-            recovery.release(self.life.pk, lost, why="its worker held it without working on it")
+            why = "its worker held it without working on it"
+            recovery.release(self.life.pk, lost, why=why, held_longer=HELD_BY_MISTAKE)
 
     def _release_what_stands_still(self) -> None:
         """A backstop: every wait of a turn has an end, so one that outlasts them all is an error of ours."""
         for turn in self.engine.standing_still():
             where = turn.waits_at
             log.error("%s stands still at %s; its turn is ended, and the run is free again.", turn.public_id, where)
-            recovery.release(self.life.pk, [turn.run_id], why=f"its turn stood still at {where}")
+            why = f"its turn stood still at {where}"
+            recovery.release(self.life.pk, [turn.run_id], why=why, held_longer=HELD_BY_MISTAKE)
             if turn.task is not None:
                 self.loop.call_soon_threadsafe(turn.task.cancel)
 

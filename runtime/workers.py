@@ -121,7 +121,7 @@ def reconcile(
         if not cursor.fetchone()[0]:
             return None
         cursor.execute(END_EXPIRED_SQL)
-        orphans = recovery.free_of_ended_lives(counts=True)
+        orphans = recovery.free_of_ended_lives(counts=True, waits=False)
         due = _not_lately(recovery.runnable(recovery.MOST_AT_ONCE, forgotten=forgotten), forgotten, lately)
         queueing.enqueue_runs(due)
     admission.sweep()

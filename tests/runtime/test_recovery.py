@@ -302,3 +302,54 @@ def test_a_request_that_is_being_decided_right_now_is_not_overtaken():
         mending.join(10)
 
     assert Run.objects.get(pk=run.pk).status == RunStatus.WAITING
+
+
+def a_held_run(life: Worker, held: timedelta = LONG_AGO) -> Run:
+    """`held`: how long ago this life has taken it."""
+    return builders.a_run(RunStatus.RUNNING, worker=life, fence=1, turn_started_at=now() - held)
+
+
+def test_whoever_holds_one_run_and_does_not_go_on_holds_up_no_other():
+    dead = workers.register("dead")
+    stuck, other = a_held_run(dead), a_held_run(dead)
+    Worker.objects.filter(pk=dead.pk).update(ended_at=now())
+    with psycopg.connect(worker.conninfo()) as frozen:
+        frozen.execute("SELECT 1 FROM runtime_run WHERE id = %s FOR UPDATE", [stuck.pk])
+        reconciling = harness.in_background(lambda: (workers.reconcile(), connection.close()))
+        reconciling.join(10)
+        freed = Run.objects.get(pk=other.pk).status
+        frozen.rollback()
+        reconciling.join(10)
+
+    assert freed == RunStatus.QUEUED
+    workers.reconcile()
+    assert Run.objects.get(pk=stuck.pk).status == RunStatus.QUEUED
+
+
+def test_a_run_that_cannot_be_ended_does_not_keep_others_from_being_freed(monkeypatch):
+    dead = workers.register("dead")
+    poisoned, other = a_held_run(dead), a_held_run(dead)
+    Run.objects.filter(pk=poisoned.pk).update(recoveries=recovery.MOST_RECOVERIES)
+    Worker.objects.filter(pk=dead.pk).update(ended_at=now())
+
+    def broken(run: Run, *said: str, evidence: dict) -> None:
+        Run.objects.filter(pk=run.pk).update(cause="half ended")
+        raise LookupError("an error of ours")
+
+    monkeypatch.setattr(recovery, "fail", broken)
+    workers.reconcile()
+
+    assert Run.objects.get(pk=other.pk).status == RunStatus.QUEUED
+    poisoned.refresh_from_db()
+    assert (poisoned.status, poisoned.cause) == (RunStatus.QUEUED, "")
+    assert waits_s(poisoned) > recovery.LONGEST_BACKOFF_S - 5
+
+
+def test_a_run_that_its_worker_has_taken_again_since_it_was_missed_stays_with_it():
+    life = workers.register("test")
+    missed, taken_again = a_held_run(life), a_held_run(life, timedelta(0))
+
+    freed = recovery.release(life.pk, [missed.pk, taken_again.pk], why="test", held_longer=timedelta(seconds=3))
+
+    assert freed == [missed.pk]
+    assert Run.objects.get(pk=taken_again.pk).status == RunStatus.RUNNING
