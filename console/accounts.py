@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.internal import ratelimit
-from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 from django.conf import settings
 from django.core import signing
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
 
-from console import problems, ratelimits
-from console.consumers import person_group
+from console import live, problems, ratelimits
 from console.models import User
-
-log = logging.getLogger(__name__)
 
 DEVICE = "known_device"
 DEVICE_AGE_S = 180 * 86400
@@ -107,15 +101,7 @@ def _source(request: HttpRequest) -> str:
         return "unknown"
 
 
-def access_changed(user: User) -> None:
-    """Tell the person's open pages to check at once what they may still hear. Losing it costs a few seconds."""
-    try:
-        async_to_sync(get_channel_layer().group_send)(person_group(str(user.pk)), {"type": "access.changed"})
-    except Exception as lost:
-        log.warning("The sockets of %s were not told: %s. They check by themselves.", user.pk, lost)
-
-
 def close_sockets(sender: Any, user: User | None, **kwargs: Any) -> None:
     """Receives Django's own notice that somebody signed out."""
     if user is not None:
-        access_changed(user)
+        live.access_changed(str(user.pk))

@@ -14,6 +14,8 @@ class ConsoleConfig(AppConfig):
         roles.declare("audit.read", {Role.OPERATOR, Role.MANAGER, Role.ADMIN, Role.AUDITOR}, "read the audit log")
         roles.declare("audit.verify", {Role.ADMIN, Role.AUDITOR}, "verify the audit chain")
         roles.declare("tokens.revoke", {Role.ADMIN}, "revoke tokens of others")
+        roles.declare("people.read", {Role.ADMIN, Role.AUDITOR}, "see people and their roles")
+        roles.declare("people.manage", {Role.ADMIN}, "add people, give and take roles")
         roles.declare("components.read", {Role.ADMIN}, "see the component gallery")
         roles.declare("queues.read", {Role.ADMIN}, "see the job queues")
         roles.declare("queues.manage", {Role.ADMIN}, "control the job queues")

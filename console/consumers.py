@@ -55,13 +55,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
             await self.close(SESSION_ENDED)
             return
         self.actor = actor
-        await self.channel_layer.group_add(person_group(actor.id), self.channel_name)
+        await self.channel_layer.group_add(live.person_group(actor.id), self.channel_name)
         self.watch = asyncio.create_task(self._watch())
 
     async def disconnect(self, code: int) -> None:
         if self.watch is not None:
             self.watch.cancel()
-            await self.channel_layer.group_discard(person_group(self.actor.id), self.channel_name)
+            await self.channel_layer.group_discard(live.person_group(self.actor.id), self.channel_name)
         await self._hear(set())
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -134,7 +134,3 @@ def _actor(session_key: str) -> Actor | None:
     if user is None or not constant_time_compare(kept.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
         return None
     return user.actor()
-
-
-def person_group(user_id: str) -> str:
-    return f"person.{user_id}"

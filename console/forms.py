@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 
-from console import principals, roles, shell
+from console import people, principals, problems, roles, shell
 from console.actors import EVERY_SCOPE, Actor
 from console.principals import ANY
 
@@ -25,6 +25,23 @@ LABELS = {
 
 def _choices(name: str) -> list[tuple[str, str]]:
     return [(value, LABELS[value]) for value in shell.APPEARANCE[name]]
+
+
+class Refusable(forms.Form):
+    """A form whose verb may refuse what the form itself has let through."""
+
+    def refuse(self, problem: problems.Problem) -> None:
+        """Show what the verb said beside the fields it is about, or above them all."""
+        for name, sentence in (problem.extra.get("errors") or {}).items():
+            field = self.field_of(name)
+            if field in self.fields:
+                self.add_error(field, sentence)
+        if not self.errors:
+            self.add_error(None, problem.detail)
+
+    def field_of(self, name: str) -> str:
+        """The field for what the verb calls `name`."""
+        return name
 
 
 class AppearanceForm(forms.Form):
@@ -45,7 +62,25 @@ class AppearanceForm(forms.Form):
     )
 
 
-class TokenForm(forms.Form):
+class RoleForm(Refusable):
+    role = forms.ChoiceField(choices=[(role.value, role.value.title()) for role in roles.Role], label="Role")
+    agent = forms.ChoiceField(choices=(), required=False, label="On")
+    reason = forms.CharField(max_length=500, label="Why", help_text="It stands in the audit log.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        places = self.fields["agent"]
+        assert isinstance(places, forms.ChoiceField)
+        places.choices = [("", "every agent"), *people.agents()]
+
+
+class PersonForm(RoleForm):
+    email = forms.CharField(max_length=254, label="E-mail", help_text="What they sign in with. Nothing is sent there.")
+    name = forms.CharField(max_length=120, label="Name")
+    field_order = ("name", "email", "role", "agent", "reason")
+
+
+class TokenForm(Refusable):
     ACTS_FOR = (
         ("any", "any end user, and itself"),
         ("some", "the end users below, and itself"),

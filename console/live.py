@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from weakref import WeakKeyDictionary
 
+from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
@@ -37,6 +38,23 @@ def may_listen(actor: Actor, name: str) -> bool:
 def group(name: str) -> str:
     """Channels allows no colon in a group's name."""
     return "live." + name.replace(":", ".")
+
+
+def person_group(person_id: str) -> str:
+    """The group of all sockets of a person."""
+    return f"person.{person_id}"
+
+
+def access_changed(person_id: str) -> None:
+    """After the commit, tell the person's open pages to check what they may still hear. Losing it costs seconds."""
+    transaction.on_commit(lambda: _tell_person(person_id), robust=True)
+
+
+def _tell_person(person_id: str) -> None:
+    try:
+        async_to_sync(get_channel_layer().group_send)(person_group(person_id), {"type": "access.changed"})
+    except Exception as lost:
+        log.warning("The sockets of %s were not told: %s. They check by themselves.", person_id, lost)
 
 
 def announce(*topics: str) -> None:

@@ -146,6 +146,8 @@ def _pages(actor: Actor) -> list[Found]:
     pages = [Found(item.label, "Page", _url(item.url_name), item.icon) for item in items]
     pages.append(Found("Appearance and keys", "Page", reverse("console:appearance"), "settings"))
     pages.append(Found("API tokens", "Page", reverse("console:token-list"), "key-round"))
+    if actor.may("people.read"):
+        pages.append(Found("People", "Page", reverse("console:person-list"), "users"))
     return [page for page in pages if page.url]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from allauth.account import views as account_views
 from django.urls import include, path, register_converter
 
-from console import audit_views, ids, queue_views, views
+from console import audit_views, ids, people_views, queue_views, views
 from console.api import api
 
 register_converter(ids.converter("tok"), "tok")
+register_converter(ids.converter("usr"), "usr")
+register_converter(ids.converter("rol"), "rol")
 
 pages = [
     path("", views.home, name="home"),
@@ -17,6 +19,14 @@ pages = [
     path("settings/theme/", views.theme, name="theme"),
     path("settings/tokens/", views.token_list, name="token-list"),
     path("settings/tokens/<tok:token_id>/revoke/", views.token_revoke, name="token-revoke"),
+    path("settings/people/", people_views.person_list, name="person-list"),
+    path("settings/people/add/", people_views.person_add, name="person-add"),
+    path("settings/people/roles/<rol:grant_id>/take-away/", people_views.role_take_away, name="role-take-away"),
+    path("settings/people/<usr:user_id>/", people_views.person_detail, name="person-detail"),
+    path("settings/people/<usr:user_id>/roles/", people_views.role_grant, name="role-grant"),
+    path("settings/people/<usr:user_id>/deactivate/", people_views.person_deactivate, name="person-deactivate"),
+    path("settings/people/<usr:user_id>/reactivate/", people_views.person_reactivate, name="person-reactivate"),
+    path("settings/people/<usr:user_id>/password/", people_views.person_password, name="person-password"),
     path("settings/components/", views.components, name="components"),
     path("queues/", queue_views.queue_list, name="queue-list"),
     path("queues/empty/", queue_views.queue_empty, name="queue-empty"),

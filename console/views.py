@@ -104,8 +104,7 @@ def token_list(request: Request) -> HttpResponse:
                 acts_for=form.grant,
             )
         except problems.Invalid as refused:
-            for name, sentence in refused.extra["errors"].items():
-                form.add_error(name if name in form.fields else None, sentence)
+            form.refuse(refused)
         else:
             form = forms.TokenForm(actor=request.actor)
     mine = ApiToken.objects.filter(owner=request.user).order_by("-created_at")[:100]

@@ -8,7 +8,9 @@ class ReleasesConfig(AppConfig):
     name = "releases"
 
     def ready(self) -> None:
+        from console import people
         from releases import palette
+        from releases.models import Agent
 
         operators = {Role.OPERATOR, Role.ADMIN}
         roles.declare("releases.read", EVERYONE, "see agents and releases")
@@ -18,6 +20,7 @@ class ReleasesConfig(AppConfig):
         roles.declare("switches.read", EVERYONE, "see kill switches")
         roles.declare("switches.engage", operators, "engage kill switches")
         roles.declare("switches.lift", operators, "lift kill switches")
+        people.declare_agents(lambda: Agent.objects.order_by("name").values_list("slug", "name"))
         shell.register_search(palette.find)
         live.topic("releases", lambda actor, _: actor.may("releases.read"))
         live.topic("switches", lambda actor, _: actor.may("switches.read"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from django import forms
 
-from console import problems, words
+from console import words
+from console.forms import Refusable
 from releases.bundles import Budgets
 from runtime import meters, runs
 from runtime.states import OnBusy
@@ -18,7 +18,7 @@ from runtime.states import OnBusy
 NAMES_OF_VERB = {"input": "text", "user_id": "principal_id"}
 
 
-class StartForm(forms.Form):
+class StartForm(Refusable):
     """Budgets are optional and can only be lower than the release's."""
 
     principal_id = forms.CharField(
@@ -87,15 +87,8 @@ class StartForm(forms.Form):
             if value is not None
         }
 
-    def refuse(self, problem: problems.Problem) -> None:
-        """Show what the verb said beside the fields it is about, or above them all."""
-        errors: Mapping[str, str] = problem.extra.get("errors") or {}
-        names = {NAMES_OF_VERB.get(name, name.removeprefix("budgets.")): text for name, text in errors.items()}
-        for name, sentence in names.items():
-            if name in self.fields:
-                self.add_error(name, sentence)
-        if not self.errors:
-            self.add_error(None, problem.detail)
+    def field_of(self, name: str) -> str:
+        return NAMES_OF_VERB.get(name, name.removeprefix("budgets."))
 
     @property
     def has_budget(self) -> bool:

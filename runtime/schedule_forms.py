@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from console import problems
+from console.forms import Refusable
 from releases.models import Agent
 from runtime import runs
 from runtime.states import Overlap
@@ -15,7 +15,7 @@ from runtime.states import Overlap
 NAMES_OF_VERB = {"input": "text", "user_id": "principal_id"}
 
 
-class ScheduleForm(forms.Form):
+class ScheduleForm(Refusable):
     agent = forms.ChoiceField(label="Agent")
     name = forms.CharField(max_length=120, label="Name", help_text="How people find it again.")
     text = forms.CharField(
@@ -46,11 +46,5 @@ class ScheduleForm(forms.Form):
         for name in ("principal_id", "principal_label", "expression", "time_zone"):
             self.fields[name].widget.attrs.update({"autocomplete": "off", "spellcheck": "false"})
 
-    def refuse(self, problem: problems.Problem) -> None:
-        """Show what the verb said beside the fields it is about, or above them all."""
-        for name, sentence in (problem.extra.get("errors") or {}).items():
-            field = NAMES_OF_VERB.get(name, name)
-            if field in self.fields:
-                self.add_error(field, sentence)
-        if not self.errors:
-            self.add_error(None, problem.detail)
+    def field_of(self, name: str) -> str:
+        return NAMES_OF_VERB.get(name, name)

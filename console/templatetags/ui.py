@@ -189,6 +189,12 @@ def shell_strips(context: Context) -> list[tuple[shell.Strip, str, SafeString]]:
     return shell.strips(context["request"])
 
 
+@register.simple_tag(takes_context=True)
+def may(context: Context, permission: str) -> bool:
+    """`{% may "people.read" as sees_people %}`: whether this person holds it on any agent. The server checks again."""
+    return shell.actor_of(context["request"]).may(permission)
+
+
 # Parts with a body
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.django_db
 ADDRESSES = {
     "/settings/": set(Role),
     "/settings/tokens/": set(Role),
+    "/settings/people/": {Role.ADMIN, Role.AUDITOR},
     "/settings/components/": {Role.ADMIN},
     "/palette/": set(Role),
     "/queues/": {Role.ADMIN},

@@ -18,6 +18,7 @@ PAGES = (
     "/audit/",
     "/settings/",
     "/settings/tokens/",
+    "/settings/people/",
     "/palette/",
     "/queues/",
     "/no/such/page/",

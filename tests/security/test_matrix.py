@@ -69,6 +69,14 @@ PAGES = {
     "console:theme": acts(ANYBODY),
     "console:token-list": both(SIGNED_IN),
     "console:token-revoke": acts(SIGNED_IN, "token", shows_all=True, reason=WHY),
+    "console:person-list": reads("people.read", shows_all=True),
+    "console:person-add": acts("people.manage", shows_all=True, name="Q", email="q@q.test", role="support", reason=WHY),
+    "console:person-detail": reads("people.read", "person", shows_all=True),
+    "console:person-deactivate": acts("people.manage", "person", shows_all=True, reason=WHY),
+    "console:person-reactivate": acts("people.manage", "person", shows_all=True, reason=WHY),
+    "console:person-password": acts("people.manage", "person", shows_all=True, reason=WHY),
+    "console:role-grant": acts("people.manage", "person", shows_all=True, role="operator", reason=WHY),
+    "console:role-take-away": acts("people.manage", "grant", shows_all=True, reason=WHY),
     "console:components": reads("components.read"),
     "console:queue-list": reads("queues.read"),
     "console:queue-empty": acts("queues.manage", queue="chores", reason=WHY),
@@ -175,6 +183,7 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
     run = builders.a_run(agent=agent, title=f"{MARK} refund", input_text=f"{MARK} text")
     step = builders.a_step(run, input={"arguments": {"note": MARK}}, output={"result": MARK})
     owner = builders.a_user(Role.ADMIN)
+    person = builders.a_user(Role.SUPPORT, name=f"{MARK} Person")
     token = ApiToken.objects.create(
         owner=owner, name=f"{MARK} token", prefix="quetzal1", digest="0" * 64, expires_at=now() + timedelta(days=1)
     )
@@ -194,6 +203,8 @@ def objects(monkeypatch) -> dict[str, tuple[Any, ...]]:
         "switch": (switch.pk,),
         "tool": (release.bundle.tools[0].name,),
         "token": (token.pk,),
+        "person": (person.pk,),
+        "grant": (person.grants.get().pk,),
         "entry": (AuditEntry.objects.latest("id").pk,),
         "thread": (run.thread_id,),
         "memory": (builders.a_memory(agent, value=MARK).pk,),
