@@ -330,18 +330,22 @@ class AsyncWorker(BaseWorker):
             if self._over.wait(1):
                 connection.close()
                 return
-            try:
-                close_old_connections()
-                workers.reconcile(lately=lately, mends=number % 10 == 0)
-                if number % 3 == 0:
-                    self._release_what_nobody_works_on()
-                    self._release_what_stands_still()
-                if self.intake.is_away and self.stopped_at is None:
-                    self._claim_without_redis()
-            except Exception as away:
-                log.warning("The reconciler could not finish its pass: %s", away)
-                alarms.look_at(away)
-                connection.close()
+            self._do(functools.partial(workers.reconcile, lately=lately, mends=number % 10 == 0))
+            if number % 3 == 0:
+                self._do(self._release_what_nobody_works_on)
+                self._do(self._release_what_stands_still)
+            if self.intake.is_away and self.stopped_at is None:
+                self._do(self._claim_without_redis)
+
+    def _do(self, duty: Callable[[], Any]) -> None:
+        """One duty of the reconciler. What goes wrong with it, each time perhaps, keeps no other from being done."""
+        try:
+            close_old_connections()
+            duty()
+        except Exception as away:
+            log.warning("The reconciler could not finish its pass: %s", away)
+            alarms.look_at(away)
+            connection.close()
 
     def _release_what_nobody_works_on(self) -> None:
         held = recovery.held_longer(self.life.pk, HELD_BY_MISTAKE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import django_rq
 import psycopg
@@ -353,3 +355,32 @@ def test_a_run_that_its_worker_has_taken_again_since_it_was_missed_stays_with_it
 
     assert freed == [missed.pk]
     assert Run.objects.get(pk=taken_again.pk).status == RunStatus.RUNNING
+
+
+def test_what_goes_wrong_with_one_duty_of_the_reconciler_keeps_no_other_from_being_done(monkeypatch):
+    done: list[str] = []
+
+    def duty(name: str) -> Any:
+        def broken(*args: Any, **options: Any) -> None:
+            done.append(name)
+            raise LookupError("an error of ours")
+
+        return broken
+
+    class Passes:
+        left = 3
+
+        def wait(self, seconds: float) -> bool:
+            self.left -= 1
+            return self.left < 0
+
+    names = ["_release_what_nobody_works_on", "_release_what_stands_still", "_claim_without_redis"]
+    for name in names:
+        monkeypatch.setattr(worker.AsyncWorker, name, duty(name))
+    monkeypatch.setattr(workers, "reconcile", duty("reconcile"))
+    one = object.__new__(worker.AsyncWorker)
+    vars(one).update(_over=Passes(), stopped_at=None, intake=SimpleNamespace(is_away=True))
+
+    one._reconcile()
+
+    assert done == ["reconcile", names[2]] * 2 + ["reconcile", *names]
