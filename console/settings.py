@@ -92,6 +92,7 @@ TEMPLATES = [
 # Either end of a connection notices within a minute that the other has gone without a word: a host that lost its
 # power, a path that forgot an idle connection. Until then whoever waits for an answer waits, and what the other had
 # locked is locked. The system's own patience is two hours.
+IDLE_IN_TRANSACTION_S = 120
 DATABASE_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 30,
@@ -99,7 +100,9 @@ DATABASE_OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,  # ms
     "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-    " -c tcp_user_timeout=60000",
+    " -c tcp_user_timeout=60000"
+    # A process that was frozen in the middle of a transaction does not answer for it: what it has locked is free again.
+    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S * 1000}",
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from console import redact
@@ -217,6 +218,8 @@ def _with_its_step(
 ) -> tuple[Write, Written]:
     """Effect and result in one transaction: after a crash it either happened with its step or not at all."""
     with transaction.atomic(), connection.cursor() as cursor:
+        if manifest.timeout_s > settings.IDLE_IN_TRANSACTION_S:  # it may wait for something else that long
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         value = executable.call(context, arguments)
         cursor.execute(
             "SELECT 1 FROM runtime_run WHERE id = %s AND fence = %s AND status = 'running' FOR UPDATE", turn.lease

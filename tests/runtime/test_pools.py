@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from runtime import claiming, pools, worker, workers
+from runtime import admission, claiming, pools, worker, workers
 from runtime.committing import FLUSHERS, Committer
 from runtime.journal import Lease, Write, operation
 from runtime.models import Run
@@ -123,3 +125,28 @@ def test_either_end_of_every_connection_notices_that_the_other_has_gone_without_
         of_django = patience(connection.connection.pgconn.socket), cursor.fetchone()
 
     assert of_django == asyncio.run(engines()) == ({"idle_s": 30, "unanswered_ms": 60_000}, (30, 60_000))
+
+
+def test_what_a_frozen_process_has_locked_is_free_again(monkeypatch):
+    """As with SIGSTOP in the middle of a transaction: the system goes on answering for it, so no keep-alive notices."""
+    options = connection.settings_dict["OPTIONS"]
+    monkeypatch.setitem(options, "options", options["options"].replace("session_timeout=120000", "session_timeout=300"))
+    has_locked, may_end = threading.Event(), threading.Event()
+
+    def freeze() -> None:
+        with contextlib.suppress(DatabaseError, InterfaceError), transaction.atomic():
+            connection.cursor().execute("SELECT pg_advisory_xact_lock(%s)", [admission.ADMISSION_LOCK])
+            has_locked.set()
+            may_end.wait()
+        connection.close()
+
+    frozen = harness.in_background(freeze)
+    has_locked.wait()
+    filling = harness.in_background(lambda: (admission.fill(), connection.close()))
+    filling.join(PATIENCE_S)
+    was_free = not filling.is_alive()
+    may_end.set()
+    frozen.join()
+    filling.join()
+
+    assert was_free
