@@ -295,6 +295,7 @@ def test_the_trace_follows_its_run_to_the_end(signed_in: Page, stage: Stage) -> 
     expect(signed_in.locator("tr[data-selected]")).to_contain_text("scripted-1")
     expect(opened).to_be_focused()
     expect(signed_in.get_by_role("button", name="Stop run")).to_have_count(0)
+    expect(signed_in.get_by_role("button", name="Save feedback")).to_be_visible()
     assert "live:run" not in signed_in.content()
 
 
