@@ -81,13 +81,17 @@ OCCUPIED_SQL = """
     SELECT key, count(*) FROM runtime_run CROSS JOIN LATERAL jsonb_object_keys(slots) AS key
     WHERE slots <> '{}' AND (status = 'running' OR status = 'queued' AND held_for = '') GROUP BY key
 """
+# Whoever has locked a run and does not go on holds up that run alone, and not the lock under which slots are given out.
 ADMIT_SQL = """
     UPDATE runtime_run SET held_for = '', wait_reason = '', queued_at = clock_timestamp()
-    WHERE id = ANY (%s) AND status = 'queued' AND held_for = 'slot' RETURNING id, fence, priority
+    WHERE id IN (SELECT id FROM runtime_run WHERE id = ANY (%s) AND status = 'queued' AND held_for = 'slot'
+                 FOR UPDATE SKIP LOCKED)
+    RETURNING id, fence, priority
 """
 SAY_WHY_SQL = """
     UPDATE runtime_run SET wait_reason = 'rate_limit'
-    WHERE id = ANY (%s) AND status = 'queued' AND held_for = 'slot' AND wait_reason <> 'rate_limit'
+    WHERE id IN (SELECT id FROM runtime_run WHERE id = ANY (%s) AND status = 'queued' AND held_for = 'slot'
+                     AND wait_reason <> 'rate_limit' FOR UPDATE SKIP LOCKED)
 """
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 from django.utils.timezone import now
@@ -294,3 +295,19 @@ def test_a_repeated_request_with_a_delay_gives_the_first_run():
     assert start(release, delay=timedelta(hours=1), idempotency_key="later") == first
     with pytest.raises(problems.Conflict):
         start(release, delay=timedelta(hours=2), idempotency_key="later")
+
+
+def test_whoever_holds_one_run_and_does_not_go_on_holds_up_no_other():
+    stuck, other = (start(a_crowded_release(concurrency={"agent": 1})) for _ in range(2))
+    Run.objects.update(held_for=Hold.SLOT)
+    with psycopg.connect(worker.conninfo()) as frozen:
+        frozen.execute("SELECT 1 FROM runtime_run WHERE id = %s FOR UPDATE", [stuck.pk])
+        filling = harness.in_background(lambda: (admission.fill(), connection.close()))
+        filling.join(10)
+        hold = reread(other).held_for
+        frozen.rollback()
+        filling.join()
+
+    assert hold == ""
+    admission.fill()
+    assert reread(stuck).held_for == ""
