@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Container, Mapping, Sequence
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -161,9 +163,14 @@ class Claimer:
         return {row["id"]: (row, journals.get(row["id"], [])) for row in rows}
 
     async def _claimable(self, run_ids: Sequence[UUID]) -> list[dict[str, Any]]:
-        async with self.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(CLAIM_SQL, {"run_ids": run_ids, "worker": self.worker_id})
-            rows: list[dict[str, Any]] = await cursor.fetchall()
+        """Claim those that may be. One that somebody has locked and does not go on with is left to a later claim."""
+        try:
+            async with self.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+                await cursor.execute(CLAIM_SQL, {"run_ids": run_ids, "worker": self.worker_id})
+                rows: list[dict[str, Any]] = await cursor.fetchall()
+        except LockNotAvailable:
+            alone = [await self._claimable([run_id]) for run_id in run_ids] if len(run_ids) > 1 else []
+            return [row for found in alone for row in found]
         return rows
 
     async def _turn(self, row: dict[str, Any], entries: list[Entry]) -> Turn:
@@ -233,7 +240,8 @@ def _known(
     row: Mapping[str, Any], past: Sequence[Message], labels: Mapping[str, Labels], entries: Sequence[Entry]
 ) -> Knowledge:
     """What the run knows of the origin of values. A tainted one counts as tainted from its start: threads may be."""
-    known = recalling.begin(past, own=str(row["principal_id"]), is_tainted=bool(row["tainted"]))
+    today = (row["history_before"] or row["created_at"]).astimezone(UTC).date()
+    known = recalling.begin(past, own=str(row["principal_id"]), is_tainted=bool(row["tainted"]), today=today)
     for entry in entries:
         recalling.recall(known, labels, entry)
     return known

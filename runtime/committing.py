@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime import journal
@@ -85,6 +86,8 @@ class Committer:
     async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
         try:
             found = await self._together([each.operation for each in batch])
+        except LockNotAvailable as locked:  # one of the runs, by somebody who does not go on
+            await self._one_by_one(batch, locked)
         except AWAY:
             raise
         except psycopg.Error as refused:
@@ -115,6 +118,8 @@ class Committer:
         for each in batch:
             try:
                 found = await self._together([each.operation])
+            except LockNotAvailable as locked:
+                each.answer(locked)
             except AWAY:
                 raise
             except Exception as alone:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+LOCKED_S = 5.0  # for a row that somebody else has locked: one statement writes or claims the runs of many
 ANSWER_S = 60.0  # for a connection and what is said on it, which is some statements and nothing else
 
 

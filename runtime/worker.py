@@ -79,8 +79,9 @@ def conninfo() -> str:
 
 def open_pool(size: int = 10) -> AsyncConnectionPool[Any]:
     """A pool for one event loop; open it inside that loop, never across a fork."""
+    locked = f"-c lock_timeout={pools.LOCKED_S * 1000:.0f}"
     return pools.Pool(
-        make_conninfo(conninfo(), options=f"{settings.DATABASE_OPTIONS['options']} {FEW_STATEMENTS}"),
+        make_conninfo(conninfo(), options=f"{settings.DATABASE_OPTIONS['options']} {FEW_STATEMENTS} {locked}"),
         min_size=1,
         max_size=size,
         kwargs={"autocommit": True, "prepare_threshold": 0},

@@ -104,6 +104,31 @@ def test_a_claim_that_is_never_answered_does_not_hold_all_that_come_after(monkey
     assert Run.objects.get(pk=stuck.pk).status == RunStatus.QUEUED
 
 
+def test_a_run_that_somebody_has_locked_holds_up_no_other_in_its_statement(monkeypatch):
+    monkeypatch.setattr(pools, "LOCKED_S", 0.3)
+    stuck, other, later = (start(a_scripted_release(saying("Done."))) for _ in range(3))
+    life = workers.register("test")
+
+    def end(run: Run) -> Any:
+        return operation(Lease(run.pk, 1), [Write(status=RunStatus.FAILED, cause="test")])
+
+    async def story() -> tuple[list[Any], list[Any]]:
+        async with a_pool() as pool:
+            claimer, committer = claiming.Claimer(pool, life.pk), Committer(pool)
+            assert await claimer.claim(stuck.pk)
+            async with held(stuck), held(later):
+                claimed = await asyncio.gather(claimer.claim(later.pk), claimer.claim(other.pk))
+                writes = (committer.write(end(stuck)), committer.write(end(other)))
+                return claimed, await asyncio.gather(*writes, return_exceptions=True)
+
+    claimed, written = asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+    assert claimed[0] is None and claimed[1].run_id == other.pk
+    assert isinstance(written[0], psycopg.errors.LockNotAvailable)
+    assert Run.objects.get(pk=other.pk).status == RunStatus.FAILED
+    assert Run.objects.get(pk=later.pk).status == RunStatus.QUEUED
+
+
 def patience(fileno: int) -> dict[str, int]:
     """What the system does on our behalf about an other end that says nothing."""
     with socket.socket(fileno=os.dup(fileno)) as ours:
