@@ -277,7 +277,11 @@ class Circuits:
         async with self.pool.connection() as connection:
             cursor = await connection.execute(statement, {**common, **values})
             changed = await cursor.fetchone() is not None
-        await self._read()
+        try:
+            await self._read()
+        except (psycopg.Error, PoolTimeout):
+            if not changed:
+                raise  # otherwise what was changed is ours to go on with: nobody else makes a probe that we hold
         if changed:
             log.warning("Circuit breaker of %s %s: %s", *key, self._said(key))
             task = asyncio.ensure_future(_tell())
