@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import mcp_types
+from django.db import DatabaseError
 from mcp.client.client import Client
 from mcp.client.subscriptions import ListenNotSupportedError
 from mcp.shared.exceptions import MCPError
@@ -57,6 +58,7 @@ class Connection:
     client: Client
     trouble: Callable[[], str]
     listing: Listing = field(default_factory=lambda: Listing({}))
+    stored: Listing = field(default_factory=lambda: Listing({}))  # what is known of it outside of this process
     listed_at: float = 0.0
     is_stale: bool = False  # the server has said that its tools have changed
     heard_at: float = 0.0  # when it last answered something
@@ -251,6 +253,8 @@ class Pool:
         async with connection.lock:
             if connection.is_stale or time.monotonic() - connection.listed_at > LIST_S:
                 await self._list_again(connection)
+            if connection.stored != connection.listing:
+                await self._store(connection)
         return connection.listing.digests.get(name)
 
     def drop(self, connection: Connection) -> None:
@@ -265,15 +269,17 @@ class Pool:
         await asyncio.gather(*(self._end(each) for each in kept), return_exceptions=True)
 
     async def _list_again(self, connection: Connection) -> None:
-        before = connection.listing
         try:
             async with asyncio.timeout(connection.config.connect_timeout_s):
                 await connection.list_tools()
         except (MCPError, ValidationError, TimeoutError, RuntimeError) as wrong:
             self.drop(connection)
             raise Unreachable(_reason(connection.config, wrong, connection.trouble())) from wrong
-        if connection.listing != before:
-            await self.door.store(connection.config, connection.listing, connection.told)
+
+    async def _store(self, connection: Connection) -> None:
+        listing = connection.listing
+        await self.door.store(connection.config, listing, connection.told)
+        connection.stored = listing
 
     async def _begin(self, kept: _Kept, config: Config) -> Connection:
         made: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
@@ -294,7 +300,7 @@ class Pool:
         connection: Connection | None = None
         try:
             async with connect(config) as connection:
-                await self.door.store(config, connection.listing, connection.told)
+                await self._store(connection)
                 kept.connection = connection
                 made.set_result(connection)
                 watcher = asyncio.create_task(watch(connection))
@@ -326,9 +332,11 @@ class Pool:
             try:
                 if await self.door.load(connection.config.name) != connection.config:
                     return
+                await self.offered(connection, "")
             except NotUsable:
                 return
-            await self.offered(connection, "")
+            except DatabaseError as away:  # calls may be under way; it is looked at again when somebody can say
+                log.debug("MCP server %s is kept as it is: %s", connection.config.name, away)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(connection.closing.wait(), QUIET_S)
 

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from django.db import OperationalError
 from mcp.client.client import Client
 
 from runtime.mcp import connections
 from runtime.mcp.configuring import Config
 from runtime.mcp.connections import Connection, Pool
+from runtime.policies.offering import Listing
 from tests.runtime.mcp.test_connections import Memory
 
 PATIENCE_S = 5.0
@@ -21,6 +23,9 @@ CONFIG = Config("library")
 
 class Library:
     """Offers nothing, and says so when it is let."""
+
+    server_info = None
+    protocol_version = "2026-07-28"
 
     def __init__(self) -> None:
         self.asked: asyncio.Queue[None] = asyncio.Queue()
@@ -75,3 +80,54 @@ async def test_a_change_that_is_heard_of_during_a_look_is_looked_at_next(monkeyp
     connection.heard_of_change()
     await asyncio.wait_for(keeping, PATIENCE_S)
     assert looks == 2
+
+
+class Away(Memory):
+    """A door to a database that is away for its first questions."""
+
+    def __init__(self, *, loads: int = 0, stores: int = 0) -> None:
+        super().__init__(CONFIG)
+        self.loads, self.stores = loads, stores
+
+    async def load(self, name: str) -> Config:
+        self.loads -= 1
+        if self.loads >= 0:
+            raise OperationalError("The server has gone.")
+        return await super().load(name)
+
+    async def store(self, config: Config, listing: Listing, told: str) -> None:
+        self.stores -= 1
+        if self.stores >= 0:
+            raise OperationalError("The server has gone.")
+        await super().store(config, listing, told)
+
+
+async def test_a_database_that_is_away_for_a_moment_ends_no_connection_that_calls_are_made_on(monkeypatch):
+    monkeypatch.setattr(connections, "LOOK_S", 0)
+    monkeypatch.setattr(connections, "QUIET_S", 0)
+    connection, looks = a_connection(Library()), 0
+
+    class Looking(Pool):
+        async def offered(self, connection: Connection, name: str) -> str | None:
+            nonlocal looks
+            looks += 1
+            connection.close()
+            return None
+
+    await asyncio.wait_for(Looking(Away(loads=2))._keep(connection), PATIENCE_S)
+    assert looks == 1
+
+
+async def test_what_could_not_be_stored_is_stored_by_whoever_asks_next():
+    library, door = Library(), Away(stores=1)
+    library.may_answer.set()
+    pool, connection = Pool(door), a_connection(library)
+    connection.listing = connection.stored = Listing({"lend": "as it was"})
+    connection.heard_of_change()
+
+    with pytest.raises(OperationalError):
+        await pool.offered(connection, "lend")
+    await pool.offered(connection, "lend")
+    await pool.offered(connection, "lend")
+
+    assert door.stored == [connection.listing]
