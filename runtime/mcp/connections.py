@@ -257,6 +257,17 @@ class Pool:
                 await self._store(connection)
         return connection.listing.digests.get(name)
 
+    async def asked_again(self, connection: Connection, name: str) -> str | None:
+        """The same, asked for at once and kept for all: another worker was told something else than this one.
+
+        Raises:
+            Unreachable: it cannot say.
+        """
+        async with connection.lock:
+            await self._list_again(connection)
+            await self._store(connection)
+        return connection.listing.digests.get(name)
+
     def drop(self, connection: Connection) -> None:
         """Do not use this connection again; the next call makes a new one."""
         kept = self._kept.get(connection.config.name)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils.timezone import now
 
 from console import audit, live
@@ -74,9 +75,15 @@ def store(name: str, listing: Listing, told: str) -> None:
         live.announce(TOPIC)
 
 
-def is_reviewed(server: str, tool: str, digest: str) -> bool:
-    """Whether a person has reviewed exactly this offer."""
-    return McpReview.objects.filter(tool__server__name=server, tool__name=tool, digest=digest).exists()
+def known(server: str, tool: str, digest: str) -> tuple[str, bool]:
+    """The digest of what anybody was last told of it (empty: nothing); and whether a person has reviewed `digest`.
+
+    One statement: it is asked before each call.
+    """
+    review = McpReview.objects.filter(tool=OuterRef("pk"), digest=digest)
+    found = McpTool.objects.filter(server__name=server, name=tool).annotate(is_reviewed=Exists(review))
+    seen, is_reviewed = found.values_list("digest", "is_reviewed").first() or ("", False)
+    return seen, is_reviewed
 
 
 def _keep(server: McpServer, tool: McpTool | None, name: str, judged: Judged) -> bool:

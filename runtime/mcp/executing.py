@@ -140,12 +140,11 @@ class McpCall:
 
     async def _changed(self, pool: Pool, connection: Connection) -> str:
         offered = await pool.offered(connection, self.tool)
-        is_reviewed = await threads.run(
-            discoveries.is_reviewed, self.manifest.server, self.tool, self.manifest.schema_digest
-        )
-        return offering.decide_call(
-            self.manifest.name, self.manifest.schema_digest, offered, is_reviewed=bool(is_reviewed)
-        )
+        pin = self.manifest.schema_digest
+        seen, is_reviewed = await threads.run(discoveries.known, self.manifest.server, self.tool, pin)
+        if seen != (offered or ""):
+            offered = await pool.asked_again(connection, self.tool)
+        return offering.decide_call(self.manifest.name, pin, offered, is_reviewed=is_reviewed)
 
 
 def _failure(pool: Pool, connection: Connection, wrong: Any, began: float) -> Exception:

@@ -14,7 +14,7 @@ from console.actors import system
 from console.models import AuditEntry
 from releases import switches
 from releases.states import Scope, SwitchEffect
-from runtime import runs
+from runtime import runs, threads
 from runtime.mcp import connections, servers
 from runtime.mcp.models import McpServer, McpTool
 from runtime.models import Run, StepPayload
@@ -135,6 +135,31 @@ def test_what_changes_between_two_calls_of_an_open_connection_is_noticed(library
 
     assert library.done == ["lend Emma"]
     assert "mcp-changed" in rules(run)
+
+
+@pytest.mark.parametrize("is_changed", [True, False])
+def test_what_another_worker_was_told_counts_at_once(library, monkeypatch, is_changed):
+    """Each worker relies on its listing for a minute; what anybody has seen since is asked about before a call."""
+    lend = calling("library__lend", book="Emma")
+    again = calling("library__lend", "call-2", book="Persuasion")
+    release = a_release(library, lend, again, "Sorry.", use=("lend",))
+    real = connections.Connection.call
+
+    async def call(connection, *args):
+        answer = await real(connection, *args)
+        if args[1] == {"book": "Emma"}:
+            library.mood("rug-pull")
+            await threads.run(library.look)
+            library.mood("rug-pull" if is_changed else "")
+        return answer
+
+    monkeypatch.setattr(connections.Connection, "call", call)
+
+    run = work(start(release))
+
+    assert library.done == (["lend Emma"] if is_changed else ["lend Emma", "lend Persuasion"])
+    assert ("mcp-changed" in rules(run)) is is_changed
+    assert (McpTool.objects.get(name="lend").digest == release.bundle.tools[0].schema_digest) is not is_changed
 
 
 def test_it_is_compared_right_before_the_call_goes_out(library, monkeypatch):
