@@ -147,9 +147,13 @@ class Engine:
 
     async def look_for_requests(self) -> None:
         """Read who is to stop or to rest, and end the calls of those that may be let go of."""
-        async with self.pool.connection() as connection:
-            cursor = await connection.execute(interventions.REQUESTED_SQL, [self.worker_id])
-            rows = await cursor.fetchall()
+        try:
+            async with self.pool.connection() as connection:
+                cursor = await connection.execute(interventions.REQUESTED_SQL, [self.worker_id])
+                rows = await cursor.fetchall()
+        except AWAY as away:
+            log.warning("Whether runs are to stop could not be read: %s. The next beat has it read again.", away)
+            return
         for run_id, is_cancelled, is_paused in rows:
             turn = self._turns.get(run_id)
             if turn is not None:
