@@ -29,7 +29,7 @@ def title(manifest: ToolManifest, arguments: Mapping[str, Any]) -> str:
     if manifest.title:
         return _fill(manifest.title, arguments)[:300]
     listed = ", ".join(f"{name} {_short(value)}" for name, value in list(arguments.items())[:4])
-    return f"{manifest.name.replace('_', ' ').capitalize()}: {listed}"[:300]
+    return f"{re.sub('_+', ' ', manifest.name).capitalize()}: {listed}"[:300]
 
 
 def for_call(
@@ -74,7 +74,8 @@ def _unasked(turn: Turn, manifest: ToolManifest, ask: Ask) -> str:
         return ask.reason
     alone = [each for each in ask.origins.evidence if each.source.origin is Origin.NOBODY]
     *first, last = dict.fromkeys(_called(manifest, each) for each in alone)
-    return f"{who} has not said {', '.join(first)}{' or ' if first else ''}{last}."
+    otherwise = " for this" if any(each.source.said for each in alone) else ""
+    return f"{who} has not said {', '.join(first)}{' or ' if first else ''}{last}{otherwise}."
 
 
 def _called(manifest: ToolManifest, alone: provenance.Evidence) -> str:
@@ -132,12 +133,13 @@ def field(
 def _doubt(turn: Turn, name: str, value: Any, origins: provenance.Verdict | None) -> str:
     """Which values of the argument nobody speaks for, and where each was seen all the same; empty for none."""
     found = origins.evidence if origins else ()
-    alone = [each.value for each in found if each.argument == name and each.source.origin is Origin.NOBODY]
+    alone = {each.value: each.source for each in found if each.argument == name and each.source.origin is Origin.NOBODY}
     said = []
-    for one in dict.fromkeys(alone):
+    for one, source in alone.items():
         seen = origin(turn.state.messages, one)
         part = "" if one == str(value) else f"“{one[:60]}”: "
-        said.append(f"{part}{provenance.sentence(provenance.NOBODY)}, {SEEN.get(seen, seen)}")
+        where = "" if source.said and seen == BY_USER else f", {SEEN.get(seen, seen)}"
+        said.append(f"{part}{provenance.sentence(source)}{where}")
     return "; ".join(said)
 
 

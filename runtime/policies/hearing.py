@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 
+LONGEST_SUBJECT = 80  # characters before "must not get it" that say who
 APART = " | "  # stands where something was left out, so that what was around it does not become neighbours
 _PASTED = re.compile(
-    r"^[ \t]*>.*$"
+    r"(?:^[ \t]*|:[ \t]*)>.*$"
     r"|^[ \t]*(?:begin forwarded message|-{3,}[^\n]*(?:original|forwarded|ursprüngliche|weitergeleitete)[^\n]*)\b"
     r"[\s\S]*",
     re.I | re.M,
@@ -33,9 +34,41 @@ _FORBIDDEN = re.compile(
     + _CLAUSE,
     re.I,
 )
+# "Mallory must not get it", "Eva soll nichts davon erfahren": what it is about stands before it.
+_DENIED = re.compile(
+    r"\b(?:(?:must|may|should|shall)(?:\s+not|n['’]t)\s+(?:be\s+(?:told|informed|paid|added|invited|notified|included)"
+    r"|get|receive|have|know|see|hear|learn|find\s+out)\b"
+    r"|(?:soll(?:en|te)?|darf|dürfen)\b[^.!?;,\n]{0,60}\b(?:nichts?|kein\w*)\b)" + _CLAUSE,
+    re.I,
+)
+_BEGINNING = re.compile(r"[.!?;,:\n][^.!?;,:\n]*$")
+# "without telling Mallory", "keep it from Mallory", "nichts an Eva", "n'envoyez rien à Eve", "nunca escribas a Eve".
+_HELD_BACK = re.compile(
+    r"(?:\bwithout\s+(?:telling|informing|copying|involving|notifying|including|paying|adding|sending)\b"
+    r"|\bkeep\s+(?:it|this|that|them|everything)\s+from\b"
+    r"|(?:^|(?<=[.!?;,:(\n])|(?<=and)|(?<=but)|(?<=please))\s*(?:exclude|skip|omit|leave\s+out)\b"
+    r"|\b(?:nichts|keine?n?\s+[^\W\d_]+|nie)\s+(?:an|zu)\b"
+    r"|\bohne\b(?=[^.!?;\n]{0,60}\bzu\s+(?:informieren|benachrichtigen|sagen|fragen)\b)"
+    r"|(?<!\bje )(?<!\bil )(?<!\bon )(?<!elle )(?<!nous )(?<!ils )\bn(?:e\s+|['’])[^\W\d_]+\s+(?:surtout\s+)?"
+    r"(?:pas|jamais|rien|plus)\b"
+    r"|(?<!\bsi )\b(?:jamais|nunca|jamás|niet\s+(?:aan|naar)|nooit|não)\b"
+    r"|\bno\s+(?:se\s+)?(?:l[aeo]s?\s+)?(?:env[ií]|escrib|pag|mand|transfi|compart|invit|avis)\w+"
+    r"|\bnon\s+(?:\w+(?:are|ere|ire|arlo|arla)|inviate|scrivete|mandate|pagate)\b)" + _CLAUSE,
+    re.I,
+)
+# What there was, or what is not what it seems.
+_SHUNNED = re.compile(
+    r"\b(?:old|former|previous|outdated|wrong|mistaken|expired|alte[nrms]?|frühere[nrms]?|bisherige[nrms]?|falsche[nrms]?|ancien(?:ne)?s?"
+    r"|vieux|vieille|antigu[oa]|viej[oa])\s+(?:\w+\s+){0,2}?(?:e-?mails?|mail|address(?:es)?|accounts?|numbers?|phones?|ibans?|banks?|sites?|links?|adressen?"
+    r"|konto|nummer|adresse|compte|numéro|dirección|cuenta|número)\b"
+    r"|\b(?:no\s+longer|used\s+to|nicht\s+mehr)\b"
+    r"|\b(?:phishing|spam|scam\w*|fraud\w*|suspicious|fake|betrug\w*|verdächtig\w*|arnaque|estafa)\b",
+    re.I,
+)
+_PIECE = re.compile(r"(?:(?![.!?;](?:\s|$)|\n|\b(?:but|instead|now|sondern|jetzt|aber)\b).)+", re.I)
 # Only what follows at once: "pay X instead of Y", "to X, not to Y".
 _NOT_THIS = re.compile(
-    r"(?:,\s*not|\b(?:and|but)\s+not|\binstead\s+of|\brather\s+than|\bexcept(?:\s+for)?|\bnicht\s+an|\banstatt|\bstatt)\b"
+    r"(?:,\s*not|\b(?:and|but)\s+not|\binstead\s+of|\brather\s+than|\bexcept(?:\s+for)?|\bnicht\s+(?:an|nach|für|zu[mr]?)|\banstatt|\bstatt)\b"
     r"(?:\s+(?:to|for|with|from|an|at|it|sending|paying|using|the|die|das|den)\b){0,4}"
     r"\s+(?-i:[^\s,;]+(?:\s+[A-Z0-9][^\s,;]*){0,9})"
     r"(?:(?:,|,?\s*(?:and|or|und|oder)\b)\s*[^\s,;]*[@\d_][^\s,;]*){0,20}",
@@ -45,6 +78,29 @@ _NOT_THIS = re.compile(
 
 def asked(text: str) -> str:
     """The text without what was pasted from somebody else and without what must not be."""
-    for shape in (_PASTED, _FORBIDDEN, _NOT_THIS):
+    text = _allowed(_PASTED.sub(APART, text))
+    for shape in (_HELD_BACK, _FORBIDDEN, _NOT_THIS):
         text = shape.sub(APART, text)
     return _RECEIVED.sub(lambda found: found[0].replace(found[1], APART), text)
+
+
+def _allowed(text: str) -> str:
+    """The text without the clauses that deny somebody something, from where each begins."""
+    kept, end = "", 0
+    for found in _DENIED.finditer(text):
+        before = text[end : found.start()]
+        begins = _BEGINNING.search(before[-LONGEST_SUBJECT:])
+        kept += (
+            before[: begins.start() + 1 - min(len(before), LONGEST_SUBJECT)] if begins else before[:-LONGEST_SUBJECT]
+        )
+        kept, end = kept + APART, found.end()
+    return kept + text[end:]
+
+
+def given(text: str) -> str:
+    """The text without what is only called old, wrong or a fraud: no place to reach, no sum to give."""
+    return (
+        _PIECE.sub(lambda found: APART if _SHUNNED.search(found[0]) else found[0], text)
+        if _SHUNNED.search(text)
+        else text
+    )

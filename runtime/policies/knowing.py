@@ -6,24 +6,23 @@ refusal or an error repeats, or a tainted run wrote, earns nothing by being read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
+from itertools import islice
 from typing import Any
 
-from runtime.policies import hearing, values, wording
-from runtime.policies.origins import SELF, Authored, Labels, Origin, Source
+from runtime.policies import siblings, values, wording
+from runtime.policies.clauses import Key
+from runtime.policies.heard import UNTELLING, Heard, nouns
+from runtime.policies.origins import EASY, SELF, Authored, Labels, Origin, Source
+from runtime.policies.siblings import LONGEST_NAME, Row
 from runtime.policies.values import Kind, Value
+from runtime.policies.withholding import PLACES, Withheld
 
-LONGEST_NAME = 120  # characters of a field that can name its record
-MOST_NAMES = 12
-PLACES = (Kind.ADDRESS, Kind.LINK, Kind.ACCOUNT, Kind.IDENTIFIER)
 FIGURES = (Kind.AMOUNT, Kind.DATE, Kind.TIME)
-UNTELLING = frozenset(
-    {"id", "ids", "key", "number", "nr", "ref", "code"}
-)  # words of an argument's name that name nothing
-Key = tuple[Kind, str]
+MOST_ROWS = 20  # in which one value is looked for
 NOBODY = Source(Origin.NOBODY)
 
 
@@ -43,32 +42,26 @@ class _Minted:
 
     source: Source
     nouns: frozenset[str]
-    names: tuple[str, ...]
+    row: Row
 
 
 @dataclass
-class Knowledge:
+class Knowledge(Heard):
     """What one run knows, indexed as it is read: each text once, so that a verdict costs the same at any length."""
 
-    own: frozenset[str] = frozenset()  # the user's identifiers, folded
     is_tainted: bool = False  # an outsider may have written something that the run, its thread or a memory has read
     tainted_by: int | None = None  # the place of the first call of this run that brought such a text
     tainted_tool: str = ""  # and its tool
     _unread: list[Callable[[], None]] = field(default_factory=list)
-    _said: dict[Key, Value] = field(default_factory=dict)
-    _phrase: str = ""
-    _spoken: str = ""  # in which names are looked for
-    _numbered: set[str] = field(default_factory=set)  # what the user has written as a number of something
-    _called: set[tuple[str, str]] = field(default_factory=set)
-    _words: set[str] = field(default_factory=set)
-    _dates: list[Value] = field(default_factory=list)
+    _stands: dict[Key, list[Row]] = field(default_factory=dict)  # in which rows a trusted value stands
+    _made: dict[str, list[Any]] = field(default_factory=dict)  # what the tainted run has put into an object
     _believed: dict[Key, Source] = field(default_factory=dict)
     _minted: dict[str, list[_Minted]] = field(default_factory=dict)
     _precedents: dict[tuple[Key, str], tuple[Decimal, int]] = field(default_factory=dict)  # by party and field
     _paid: list[tuple[str, str, Decimal, int]] = field(default_factory=list)  # what the user called a payment of his
     _fields: dict[Key, list[tuple[str, _Record]]] = field(default_factory=dict)
     _records: list[_Record] = field(default_factory=list)
-    _secrets: set[Key] = field(default_factory=set)
+    withheld: Withheld = field(default_factory=Withheld)  # what secret outputs held
     _spoiled: set[str] = field(default_factory=set)  # what calls of the tainted run were given
 
     def hear(self, text: str) -> None:
@@ -98,34 +91,51 @@ class Knowledge:
             take_in()
         self._unread.clear()
 
-    def _hear(self, text: str) -> None:
-        asked = hearing.asked(text)
-        for value in values.find(asked):
-            for each in (value, *values.before_a_sentence(value)):
-                key = (each.kind, each.norm)
-                if each.is_money or key not in self._said:
-                    self._said[key] = each
-            if value.kind is Kind.DATE:
-                self._dates.append(value)
-        self._spoken = f"{self._spoken} | {wording.spoken(asked)}"
-        self._phrase = f"{self._phrase} | {wording.phrase(wording.fold(text))}"
-        self._called |= values.called(asked)
-        self._numbered |= values.numbered(asked)
-        self._words.update(wording.telling(text))
-
     def _spoil(self, arguments: Any) -> None:
         self._spoiled.update(_norms(arguments))
 
     def _read(self, step: int, labels: Labels, arguments: Any, result: Any, tool: str, was_tainted: bool) -> None:
         echo = _norms(arguments) | self._spoiled
+        if was_tainted and labels.effect != "read":
+            self._keep_made(labels, arguments, result)
         if labels.is_trusted:
             is_made = self._making(arguments, result) if was_tainted else (lambda value: False)
             for text in values.scalars(result):
                 self._believe(text, Source(Origin.TRUSTED, text[:LONGEST_NAME], step), echo, is_made)
-        for row in _rows(result):
-            self._read_row(row, step, labels, echo, tool)
+        for group, row in siblings.rows(result, tool):
+            if labels.is_trusted:
+                self._place_row(group, row)
+            if "" not in row:
+                self._read_row(row, step, labels, echo, tool)
         if labels.is_secret:
-            self._secrets.update(_hot(values.scalars(result)))
+            self.withheld.take_in(values.scalars(result))
+
+    def _place_row(self, group: str, row: Mapping[str, Any]) -> None:
+        """Keep in which of several rows the values of a trusted result stand."""
+        placed = Row(group, siblings.names(row))
+        self._register.add(placed)
+        for text in siblings.direct(row):
+            for value in values.every(text):
+                self._stands.setdefault((value.kind, value.norm), []).append(placed)
+
+    def _keep_made(self, labels: Labels, arguments: Any, result: Any) -> None:
+        """What this call has put into an object, by the ids that it made and those it was given."""
+        if not isinstance(arguments, dict):
+            return
+        texts = [given for name, given in arguments.items() if labels.arguments.get(name) in EASY]
+        ids = [
+            str(row[name]) for _, row in siblings.rows(result, "") for name in labels.minted if is_given(row.get(name))
+        ]
+        ids += [
+            text for name, given in arguments.items() if labels.arguments.get(name) in ("target", "label")
+            for text in values.scalars(given)
+        ]  # fmt: skip
+        for key in ids:
+            self._made.setdefault(wording.fold(key), []).extend(texts)
+
+    def made(self, key: str) -> Sequence[Any]:
+        """What this run, tainted, has put into an object."""
+        return self._made.get(wording.fold(key), ())
 
     def _making(self, arguments: Any, result: Any) -> Callable[[Value], bool]:
         """What a tool of ours may have made of what a tainted run gave it, on nobody's word.
@@ -161,10 +171,12 @@ class Knowledge:
         for name in labels.minted:
             key = row.get(name)
             if isinstance(key, str | int) and not isinstance(key, bool) and str(key).casefold() not in echo:
-                nouns = _nouns(name) or _nouns(tool)
+                of = nouns(name) or nouns(tool)
                 kept = self._minted.setdefault(str(key), [])
-                if all(one.nouns != nouns for one in kept):
-                    kept.append(_Minted(Source(Origin.MINTED, _title(row), step), nouns, _names(row)))
+                if all(one.nouns != of for one in kept):
+                    placed = Row(f"id of {' '.join(sorted(of))}", siblings.names(row))
+                    self._register.add(placed)
+                    kept.append(_Minted(Source(Origin.MINTED, _title(row), step), of, placed))
         if any(name in row for name in labels.system):
             self._read_record(row, step, labels, echo)
 
@@ -181,7 +193,7 @@ class Knowledge:
             if name not in labels.minted and (norm := values.number(item)) is not None
         ]
         key = next((str(row[name]) for name in labels.minted if is_given(row.get(name))), "")
-        record = _Record(step, key, _names(row), tuple(value for _, value in texts))
+        record = _Record(step, key, siblings.names(row), tuple(value for _, value in texts))
         self._records.append(record)
         if amounts and any(self._matches(row, authored) for authored in labels.authored):
             self._paid += [(wording.name(one), name, most, step) for one in record.names for name, most in amounts]
@@ -209,78 +221,83 @@ class Knowledge:
 
     # What speaks for a value
 
-    def said(self, value: Value) -> Source | None:
-        """The user's own words for a value: the value itself, whole, and of its kind."""
-        if value.kind is Kind.NAME:
-            told = wording.words(value.text)
-            is_name = any(len(word) > 1 and not word.isdigit() for word in told) and not set(told) <= wording.COMMON
-            return Source(Origin.USER, value.text) if is_name and wording.is_said(value.norm, self._spoken) else None
-        if value.kind is Kind.DATE:
-            found = next((date for date in self._dates if values.same(date, value)), None)
-        else:
-            found = self._said.get((value.kind, value.norm))
-            if found is None and value.kind in (Kind.AMOUNT, Kind.ACCOUNT) and value.norm.isdecimal():
-                other = self._said.get((_other(value.kind), value.norm))
-                found = other if other and other.text.isdecimal() else None
-        return Source(Origin.USER, found.text) if found else None
-
-    def amount(self, norm: str, item: Any, nouns: Iterable[str]) -> Source | None:
-        """The user's own words for a sum: not the number of something, and no year where he says what is money."""
-        value = Value(Kind.AMOUNT, norm, str(item))
-        source, found = self.said(value), self._said.get((Kind.AMOUNT, norm))
-        if source is None or (found and found.is_money):
-            return source
-        if norm in self._numbered or any((noun, norm) in self._called for noun in nouns):
-            return None
-        is_year = norm.isdecimal() and 1900 <= int(norm) < 2100
-        return None if is_year and any(one.is_money for one in self._said.values()) else source
-
-    def has_time(self) -> bool:
-        return any(kind is Kind.TIME for kind, _ in self._said)
-
     def believed(self, value: Value) -> Source | None:
         return self._believed.get((value.kind, value.norm))
 
     def minted(self, key: str, argument: str = "") -> Source | None:
         """The system's own id, read where ids of such things are read: the number of a mail is no number of a file."""
-        nouns = _nouns(argument)
-        for found in self._minted.get(key, ()):
-            if not (key.isdecimal() and nouns and found.nouns) or nouns & found.nouns:
-                return found.source
-        return None
+        found = self._ids(key, argument)
+        return found[0].source if found else None
+
+    def _ids(self, key: str, argument: str) -> list[_Minted]:
+        wanted = nouns(argument)
+        return [
+            one for one in self._minted.get(key, ())
+            if not (key.isdecimal() and wanted and one.nouns) or wanted & one.nouns
+        ]  # fmt: skip
 
     def is_another(self, key: str, argument: str) -> bool:
-        """Whether the user has named an object of this kind by its id, and this is not the one nor named otherwise."""
-        nouns = _nouns(argument)
-        named = {number for noun, number in self._called if noun in nouns}
+        """Whether the user has named an object of this kind, by its id or by its name, and this is not the one."""
+        wanted = nouns(argument)
+        named = {number for noun, number in self._called if noun in wanted}
         for kind, norm in self._said:
             found = self._minted.get(self._said[kind, norm].text.lstrip("#")) if kind is Kind.IDENTIFIER else None
-            if found and any(not nouns or nouns & one.nouns for one in found):
+            if found and any(not wanted or wanted & one.nouns for one in found):
                 named.add(norm)
-        return bool(named) and wording.fold(key) not in named and not self.names(key)
+        if wording.fold(key) in named:
+            return False
+        rows = [one.row for one in self._ids(key, argument)]
+        return (bool(named) and not self.names(key)) or (bool(rows) and bool(self._rival(rows)))
 
-    def called_so(self, argument: str, item: Any) -> Source | None:
+    def rival(self, value: Value) -> str:
+        """The record that the user has named instead of the one in which a trusted value stands; empty for none."""
+        rows = self._stands.get((value.kind, value.norm), ())
+        return self._rival(rows) if rows and self.said(value) is None else ""
+
+    def _rival(self, rows: Sequence[Row]) -> str:
+        name = ""
+        for row in rows:
+            name = self._register.rival(row)
+            if not name:
+                return ""
+        return name
+
+    def rows(self, item: Any, argument: str) -> list[Row]:
+        """The records that a value of an argument is the id of or stands in."""
+        found = [one.row for one in self._ids(str(item), argument)]
+        standing = (row for value in values.of(item) for row in self._stands.get((value.kind, value.norm), ()))
+        return found or list(islice(standing, MOST_ROWS))
+
+    def has_named(self, item: Any, argument: str) -> bool:
+        """Whether the user has said a name of the record, of two words or more, as it stands."""
+        return any(self._register.has_said(name) for row in self.rows(item, argument) for name in row.names)
+
+    def called_so(self, argument: str, item: Any, tool: str = "") -> Source | None:
         """Whether the user has named the object by its number, with the word that the argument has for it.
 
-        "Order 10471" names the `order_id` 10471; the 13 of "June 13" names no file.
+        "Order 10471" names the `order_id` 10471; the 13 of "June 13" names no file. Where the argument's name tells
+        nothing, the tool's does: "issue 31" names the `number` of `close_issue`.
         """
         if not isinstance(item, int | str) or isinstance(item, bool):
             return None
-        nouns = set(wording.telling(argument.replace("_", " "))) - UNTELLING
-        noun = next((one for one in sorted(nouns) if (one, str(item)) in self._called), None)
+        own = set(wording.telling(argument.replace("_", " "))) - UNTELLING
+        noun = next((one for one in sorted(own or nouns(tool)) if (one, str(item)) in self._called), None)
         return Source(Origin.NAMED, f"{noun} {item}") if noun else None
+
+    def precedents(self, argument: str, parties: Sequence[Value], amount: Any) -> Source | None:
+        return next(filter(None, (self.precedent(argument, party, amount) for party in parties)), None)
 
     def precedent(self, argument: str, party: Value, amount: Any) -> Source | None:
         """Whether at least this much has passed before, as the same figure, between the user and the party."""
-        nouns = _nouns(argument)
+        words = nouns(argument)
         known = [
             most for (place, of), most in self._precedents.items()
-            if place == (party.kind, party.norm) and nouns & _nouns(of)
+            if place == (party.kind, party.norm) and words & nouns(of)
         ]  # fmt: skip
         if party.kind is Kind.NAME:
             known += [
                 (most, step) for name, of, most, step in self._paid
-                if nouns & _nouns(of) and wording.is_said(party.norm, name)
+                if words & nouns(of) and wording.is_said(party.norm, name)
             ]  # fmt: skip
         norm = values.number(amount)
         if not known or norm is None or not 0 < Decimal(norm) <= max(known)[0]:
@@ -319,38 +336,9 @@ class Knowledge:
     def _is_called(self, name: str) -> bool:
         return len(wording.telling(name)) > 1 and wording.is_said(wording.phrase(name), self._phrase)
 
-    def is_own(self, value: Value) -> bool:
-        return value.norm in self.own or wording.fold(value.text) in self.own
-
-    def is_secret(self, value: Value) -> bool:
-        return (value.kind, value.norm) in self._secrets
-
     def names(self, key: str) -> bool:
         """Whether the user has named the record with this minted id."""
-        return any(self.mentions(name, least=0.6) for found in self._minted.get(key, ()) for name in found.names)
-
-    def mentions(self, text: str, *, least: float, at_least: int = 1) -> bool:
-        """Whether the user's words contain most of the telling words of a text, or the text as a whole."""
-        told = wording.telling(text)
-        if not told:
-            return False
-        if wording.is_said(wording.phrase(text), self._phrase) and max(map(len, told)) > 3:
-            return True
-        shared = [word for word in told if word in self._words and len(word) > 3]
-        return len(shared) >= max(at_least, least * len(told)) and len(shared) >= min(2, len(told))
-
-    def shares(self, text: str, *, least: float = 0.0) -> bool:
-        """Whether a text has a value in it that the user has said: a day, an address, a link, a number, a file.
-
-        With `least`, that and other words of his are so much of the text: a day said in passing is not its subject.
-        """
-        kinds = (Kind.DATE, Kind.ADDRESS, Kind.LINK, Kind.ACCOUNT, Kind.IDENTIFIER)
-        found = [value for value in values.find(text) if value.kind in kinds and self.said(value)]
-        if not found:
-            return False
-        told = wording.telling(text)
-        his = set(told) & self._words | {word for value in found for word in wording.telling(value.text)}
-        return sum(word in his for word in told) >= least * len(told)
+        return any(self.mentions(name, least=0.6) for found in self._minted.get(key, ()) for name in found.row.names)
 
 
 def is_given(value: Any) -> bool:
@@ -361,39 +349,8 @@ def _norms(arguments: Any) -> set[str]:
     return {value.norm for text in values.scalars(arguments) for value in values.every(text)}
 
 
-def _hot(texts: Iterable[str]) -> Iterator[Key]:
-    for text in texts:
-        for value in values.find(text):
-            if value.kind in PLACES or (value.kind is Kind.AMOUNT and len(value.norm) > 3):
-                yield value.kind, value.norm
-
-
-def _other(kind: Kind) -> Kind:
-    return Kind.ACCOUNT if kind is Kind.AMOUNT else Kind.AMOUNT
-
-
 def _is_another(one: _Record, record: _Record) -> bool:
     return one.key != record.key if one.key and record.key else one.values != record.values
-
-
-def _nouns(name: str) -> frozenset[str]:
-    """The words of a name, one and many alike, without those that every such name has."""
-    return frozenset(word.removesuffix("s") for word in wording.telling(name.replace("_", " "))) - UNTELLING
-
-
-def _rows(result: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(result, dict):
-        yield result
-        for item in result.values():
-            yield from _rows(item)
-    elif isinstance(result, list | tuple):
-        for item in result:
-            yield from _rows(item)
-
-
-def _names(row: Mapping[str, Any]) -> tuple[str, ...]:
-    found = [item for item in row.values() if isinstance(item, str) and 3 <= len(item) <= LONGEST_NAME]
-    return tuple(found[:MOST_NAMES])
 
 
 def _spellings(name: str) -> set[str]:
@@ -403,4 +360,4 @@ def _spellings(name: str) -> set[str]:
 
 
 def _title(row: Mapping[str, Any]) -> str:
-    return next(iter(_names(row)), "")
+    return next(iter(siblings.names(row)), "")

@@ -41,6 +41,7 @@ class Authored:
 class Labels:
     """What is known of a tool. Left out is the riskiest: a way out, untrusted, every argument sensitive."""
 
+    name: str = ""  # of the tool
     effect: str = "egress"
     is_trusted: bool = False  # nobody outside can influence its output
     is_secret: bool = False  # its output is itself worth protecting
@@ -106,7 +107,9 @@ SENTENCES = {
 
 
 def sentence(source: Source) -> str:
-    """For people: where a value comes from."""
+    """For people: where a value comes from, or why nobody speaks for it."""
+    if source.origin is Origin.NOBODY:
+        return f"{SENTENCES[source.origin]}{f': {source.said}' if source.said else ''}"
     said = f" (“{source.said[:60]}”)" if source.said and source.origin is not Origin.USER else ""
     where = f", event {source.step}" if source.step is not None else ""
     return f"{SENTENCES[source.origin]}{said}{where}"

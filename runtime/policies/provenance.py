@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from runtime.policies import values, wording
-from runtime.policies.knowing import LONGEST_NAME, NOBODY, Knowledge, is_given
+from runtime.policies.clauses import About, Mood
+from runtime.policies.knowing import NOBODY, Knowledge, is_given
 from runtime.policies.origins import (
     EASY,
     EFFECTS,
@@ -33,12 +35,18 @@ from runtime.policies.origins import (
     Verdict,
     sentence,
 )  # fmt: skip
+from runtime.policies.siblings import LONGEST_NAME
 from runtime.policies.values import Kind, Value
 
 __all__ = [
     "NOBODY", "SELF", "SENTENCES", "Authored", "Evidence", "Justified", "Knowledge", "Labels", "Origin",
     "Source", "Unjustified", "Verdict", "as_json", "decide", "effective", "sentence",
 ]  # fmt: skip
+ANOTHER = Source(Origin.NOBODY, "the user has named another one")
+OF_OTHERS = Source(Origin.NOBODY, "the user said it of something else")
+IN_PASSING = Source(Origin.NOBODY, "the user used the word for something else")
+SHUNNED = Source(Origin.NOBODY, "the user only called it old, wrong or a fraud")
+SECRET = Source(Origin.NOBODY, "it stands in a secret output")
 REACHES = (Kind.LINK, Kind.ACCOUNT, Kind.ADDRESS)  # by which somebody is reached or paid
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")  # a key that can only be a field's name
 
@@ -90,14 +98,15 @@ def effective(labels: Labels, arguments: Mapping[str, Any]) -> str:
 def _decide_tainted(known: Knowledge, labels: Labels, effect: str, arguments: Mapping[str, Any]) -> Verdict:
     known.catch_up()
     evidence: list[Evidence] = []
-    parties = _parties(known, labels, arguments)
+    parties, company = _parties(known, labels, arguments), _Company(known, labels, arguments)
     for name, given in arguments.items():
         kind = labels.arguments.get(name, "unlabelled")
         if kind not in EASY:
-            evidence += [
-                Evidence(name, str(item), _source(known, labels, of, kind, item, parties))
-                for of, item in _items(kind, name, given)
-            ]
+            for of, item in _items(kind, name, given):
+                source = _source(known, labels, of, kind, item, parties)
+                evidence.append(Evidence(name, str(item), company.judge(of, kind, item, source)))
+            if kind == "target" and labels.effect == "egress":
+                evidence += _made(known, name, given)
         elif labels.effect == "egress":
             evidence += _foreign(known, name, given, is_text=kind != "free")
     found = tuple(evidence)
@@ -108,6 +117,31 @@ def _decide_tainted(known: Knowledge, labels: Labels, effect: str, arguments: Ma
     if not _is_tied(known, labels, arguments, found):
         return Unjustified("provenance-untied", "Nothing ties this call to what the user asked for.", found)
     return Justified("provenance", "Every sensitive value is the user's own or the system's.", found)
+
+
+class _Company:
+    """In whose company the values of one call stand: what the user has said of somebody else is not theirs."""
+
+    def __init__(self, known: Knowledge, labels: Labels, arguments: Mapping[str, Any]) -> None:
+        self.known = known
+        self.given = [
+            (of, item)
+            for name, kind in labels.arguments.items()
+            if kind in ("destination", "target")
+            for of, item in _items(kind, name, arguments.get(name))
+        ]
+
+    @cached_property
+    def about(self) -> About:
+        keys = [(value.kind, value.norm) for _, item in self.given for value in values.of(item)]
+        return About(tuple(keys), tuple(row for of, item in self.given for row in self.known.rows(item, of)))
+
+    def judge(self, name: str, kind: str, item: Any, source: Source) -> Source:
+        if source.origin is not Origin.USER or kind not in ("amount", "commitment"):
+            return source
+        norm = values.number(item) if kind == "amount" else None
+        found = (Value(Kind.AMOUNT, norm, str(item)),) if norm is not None else values.of(item)
+        return source if all(self.known.belongs(one, name, self.about) for one in found) else OF_OTHERS
 
 
 def _items(kind: str, name: str, given: Any) -> Iterator[tuple[str, Any]]:
@@ -143,7 +177,7 @@ def _source(known: Knowledge, labels: Labels, name: str, kind: str, item: Any, p
     if kind == "amount":
         return _sum(known, labels, name, item, parties)
     if kind == "target":
-        return _target(known, name, item)
+        return _target(known, labels, name, item)
     found = values.of(item)
     if kind == "destination":
         if found and all(known.is_own(value) for value in found):
@@ -152,7 +186,7 @@ def _source(known: Knowledge, labels: Labels, name: str, kind: str, item: Any, p
     else:
         is_day = any(value.kind is Kind.DATE for value in found) and not known.has_time()
         found = tuple(value for value in found if not (is_day and value.kind is Kind.TIME and value.norm == "00:00"))
-        sources = [_best(known, value) for value in found]
+        sources = [_commitment(known, labels, name, value) for value in found]
     return next((source for source in sources if source.origin is Origin.NOBODY), sources[0] if sources else NOBODY)
 
 
@@ -162,9 +196,11 @@ def _sum(known: Knowledge, labels: Labels, name: str, item: Any, parties: Sequen
         return NOBODY
     nouns = {word for other, kind in labels.arguments.items() if kind in ("target", "destination") and other != name
              for word in wording.telling(other.replace("_", " "))}  # fmt: skip
-    said = known.amount(norm, item, nouns) or known.believed(Value(Kind.AMOUNT, norm, str(item)))
-    before = (known.precedent(name, party, item) for party in parties)
-    return said or next(filter(None, before), NOBODY)
+    value = Value(Kind.AMOUNT, norm, str(item))
+    if known.is_shunned(value):
+        return SHUNNED
+    said = known.amount(norm, item, name, nouns) or known.precedents(name, parties, item)
+    return said or _believed(known, value) or (OF_OTHERS if known.said(value) else NOBODY)
 
 
 def _place(known: Knowledge, name: str, value: Value, item: Any, parties: Sequence[Value]) -> Source:
@@ -175,26 +211,53 @@ def _place(known: Knowledge, name: str, value: Value, item: Any, parties: Sequen
         if called:
             return Source(Origin.USER, called.said)
     found = _best(known, value)
-    return found if found.origin is not Origin.NOBODY else known.elsewhere(value, parties)
+    if found.origin is Origin.USER and (known.is_shunned(value) or known.is_subject(value)):
+        return SHUNNED if known.is_shunned(value) else IN_PASSING
+    if found.origin is not Origin.NOBODY:
+        return found
+    other = known.elsewhere(value, parties)
+    return found if other.origin is Origin.NOBODY else other
 
 
-def _target(known: Knowledge, argument: str, item: Any) -> Source:
+def _commitment(known: Knowledge, labels: Labels, name: str, value: Value) -> Source:
+    if known.said(value) and known.is_shunned(value):
+        return SHUNNED
+    found = known.commitment(value, f"{name}_{labels.name}") or _believed(known, value)
+    return found or (IN_PASSING if known.said(value) else NOBODY)
+
+
+def _target(known: Knowledge, labels: Labels, argument: str, item: Any) -> Source:
     """Which object is meant: the system's own id for it, or a name that the user has said; a bare number is none.
 
     One with the right word before it is a name, but naming an object is not asking to change it: see `_is_tied`.
     """
     minted = known.minted(str(item), argument)
     if minted:
-        return NOBODY if known.is_another(str(item), argument) else minted
+        return ANOTHER if known.is_another(str(item), argument) else minted
     found = values.of(item)
     if not found or any(value.kind in (Kind.AMOUNT, Kind.TIME, Kind.DATE) for value in found):
-        return known.called_so(argument, item) or NOBODY
+        return known.called_so(argument, item, labels.name) or NOBODY
     sources = [_best(known, value) for value in found]
     return next((source for source in sources if source.origin is Origin.NOBODY), sources[0])
 
 
 def _best(known: Knowledge, value: Value) -> Source:
-    return known.said(value) or known.believed(value) or NOBODY
+    return known.said(value) or _believed(known, value) or NOBODY
+
+
+def _believed(known: Knowledge, value: Value) -> Source | None:
+    """A value that no outsider can have written, unless it is that of another record than the user has named."""
+    found = known.believed(value)
+    if found and found.origin is Origin.TRUSTED:
+        rival = known.rival(value)
+        return Source(Origin.NOBODY, f"the user has named “{rival}”, another record", found.step) if rival else found
+    return found
+
+
+def _made(known: Knowledge, name: str, given: Any) -> list[Evidence]:
+    """What this run has put into an object that leaves now is looked through like a text that leaves."""
+    texts = (text for item in values.scalars(given) for text in known.made(item))
+    return [one for text in texts for one in _foreign(known, name, text, is_text=True)]
 
 
 def _foreign(known: Knowledge, name: str, given: Any, *, is_text: bool) -> list[Evidence]:
@@ -204,25 +267,25 @@ def _foreign(known: Knowledge, name: str, given: Any, *, is_text: bool) -> list[
         if len(text) > values.LONGEST_TEXT:
             found.append(Evidence(name, f"{len(text)} characters, more than can be looked through", NOBODY))
         for value in values.find(wording.shown(text)):
-            is_secret = known.is_secret(value)
+            is_secret = known.withheld.has(value)
             is_hot = is_secret or (is_text and (value.kind in REACHES or values.is_domain(value)))
             is_open = not is_secret and (known.is_own(value) or known.believed(value))
             if is_hot and not (is_open or known.said(value)):
-                found.append(Evidence(name, value.text, NOBODY))
+                found.append(Evidence(name, value.text, SECRET if is_secret else NOBODY))
+        found += [
+            Evidence(name, run, SECRET)
+            for run in known.withheld.within(wording.shown(text))
+            if not known.has_phrase(run)
+        ]
     return found
 
 
 def _is_tied(known: Knowledge, labels: Labels, arguments: Mapping[str, Any], evidence: Iterable[Evidence]) -> bool:
-    """Whether something of the call is what the user asked for, in his words."""
-    for each in evidence:
-        if each.source.origin in (Origin.USER, Origin.DELEGATED):
-            return True
-        if each.source.origin is Origin.MINTED and known.names(each.value):
-            return True
-        if each.source.origin in (Origin.AUTHORED, Origin.TRUSTED, Origin.OWN) and known.mentions(
-            each.value, least=0.3
-        ):
-            return True
+    """Whether something of the call is what the user asked for, in his words. Who only asks questions wants no act."""
+    if known.is_idle():
+        return False
+    if any(_ties(known, each) and _is_wanted(known, labels, arguments, each) for each in evidence):
+        return True
     named = [name for name, kind in labels.arguments.items() if kind == "label" and is_given(arguments.get(name))]
     told = named or [name for name in arguments if labels.arguments.get(name) in ("content", "free")]
     return any(
@@ -230,6 +293,32 @@ def _is_tied(known: Knowledge, labels: Labels, arguments: Mapping[str, Any], evi
         for name in told
         for item in values.flat(arguments[name])
     )
+
+
+def _ties(known: Knowledge, each: Evidence) -> bool:
+    """Whether the user has spoken of this value or of the record it is from."""
+    match each.source.origin:
+        case Origin.USER | Origin.DELEGATED:
+            return True
+        case Origin.MINTED:
+            is_said = any(known.said(value) for value in values.of(each.value) if value.kind is Kind.IDENTIFIER)
+            return is_said or known.names(each.value) or known.has_named(each.value, each.argument)
+        case Origin.AUTHORED | Origin.OWN:
+            return known.mentions(each.value, least=0.3)
+        case Origin.TRUSTED:
+            return known.mentions(each.value, least=0.3) or known.has_named(each.value, each.argument)
+    return False
+
+
+def _is_wanted(known: Knowledge, labels: Labels, arguments: Mapping[str, Any], each: Evidence) -> bool:
+    """Whether the user wants something done with an object: not only to hear of it, nor somebody else to be told."""
+    if labels.arguments.get(each.argument) != "target":
+        return True
+    keys = tuple((value.kind, value.norm) for value in values.of(each.value))
+    mood = known.mood(About(keys, tuple(known.rows(each.value, each.argument))))
+    ways = [name for name, kind in labels.arguments.items() if kind == "destination"]
+    is_telling = labels.effect == "egress" or any(is_given(arguments.get(name)) for name in ways)
+    return mood is Mood.DOING or (mood is Mood.TELLING and is_telling)
 
 
 def _is_asked_for(known: Knowledge, text: str, *, is_text: bool) -> bool:

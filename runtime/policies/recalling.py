@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 
 from releases.bundles import ToolManifest
 from runtime.messages import Message, UserText
@@ -19,6 +20,7 @@ def labels(manifest: ToolManifest) -> Labels:
     if not manifest.labelled:
         return UNKNOWN
     return Labels(
+        name=manifest.name,
         effect=manifest.effect,
         is_trusted=manifest.output_trust == "trusted",
         is_secret=manifest.output_secret,
@@ -33,9 +35,9 @@ def labels(manifest: ToolManifest) -> Labels:
     )
 
 
-def begin(told: Iterable[Message], *, own: str, is_tainted: bool) -> Knowledge:
+def begin(told: Iterable[Message], *, own: str, is_tainted: bool, today: date | None = None) -> Knowledge:
     """What a run knows before its first step: what the user said earlier in the thread, and whether that is tainted."""
-    known = Knowledge(own=frozenset({wording.fold(own)}))
+    known = Knowledge(own=frozenset({wording.fold(own)}), today=today)
     for message in told:
         if isinstance(message, UserText):
             known.hear(message.text)

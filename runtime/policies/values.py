@@ -61,7 +61,7 @@ _MONTHS = {
     )
     for name in names.split()
 }  # fmt: skip
-_MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\b\.?"
+MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\b\.?"
 _ENGLISH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     r"|nov(?:ember)?|dec(?:ember)?)\b\.?"
@@ -90,7 +90,7 @@ _SHAPES: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
     (
         Kind.DATE, "",
         re.compile(
-            rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th|er|\.)?\s+(?:(?:of|de)\s+)?(?P<n>{_MONTH})"
+            rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th|er|\.)?\s+(?:(?:of|de)\s+)?(?P<n>{MONTH})"
             r"(?:,?\s+(?:de\s+)?(?P<y>\d{4})\b)?",
             re.I,
         ),
@@ -121,13 +121,18 @@ _SHAPES: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
             rf"\+?\d(?:{_BETWEEN}?\d){{7,30}}(?![\w])"
         ),
     ),
+    (
+        Kind.IDENTIFIER, "/",  # a file with its folders is one: the main.py of src/main.py is another
+        re.compile(r"(?<![\w/.~:@-])(?:~|\.{1,2})?/?(?:[\w.@~-]{1,80}/){1,12}[\w-]{1,120}(?:\.[\w-]{1,60}){0,4}\.[^\W\d_][^\W_]{0,9}\b"),
+    ),
     (Kind.IDENTIFIER, ".", re.compile(r"\bv?(?!\d{1,3}(?:\.\d{3}){2})\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.]*\d)", re.I)),
     (Kind.IDENTIFIER, ".", re.compile(r"\b[\w-]{1,120}(?:\.[\w-]{1,60}){0,6}\.[^\W\d_][^\W_]{0,23}\b", re.I)),
     (Kind.IDENTIFIER, "", re.compile(r"(?<![\w-])#?(?=[\w-]*[A-Za-z])(?=[\w-]*\d)[\w-]{2,120}(?![\w-])")),
     (Kind.AMOUNT, "", re.compile(rf"(?<![\w.,])-?{_NUMBER}(?!\w)")),
 )  # fmt: skip
+_CODE = re.compile(r"0\d+")  # 0412 is a code, not the number 412
 _PLAIN_NUMBER = re.compile(rf"-?{_NUMBER}")
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)T(?=\d)")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:\.0{1,6})?Z?")  # as programs write a time
 _MAILBOX = re.compile(r'(?:"?[^"<>@,;\r\n]{0,80}"?\s*)?<([^<>\s@,;]+@[^<>\s@,;]+)>')  # Ann Lee <ann@x.org>
 _FILE = re.compile(
     r"pdf|txt|md|[ct]sv|json|xml|ya?ml|docx?|xlsx?|pptx?|od[tsp]|rtf|png|jpe?g|gif|svg|webp|heic|bmp|tiff?|psd|eps|mp[34]"
@@ -158,6 +163,17 @@ def find(text: str) -> tuple[Value, ...]:
 def every(text: str) -> tuple[Value, ...]:
     """What a text is as a whole, and every value in it."""
     return (*of(text), *find(text))
+
+
+def without(text: str) -> str:
+    """A text without the values in it."""
+    return _parts(text)[1]
+
+
+def product(text: str, factor: int) -> str | None:
+    """A number so many times, in its canonical form."""
+    norm = number(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+    return f"{(Decimal(norm) * factor).normalize():f}" if norm is not None else None
 
 
 def _parts(text: str) -> tuple[tuple[Value, ...], str]:
@@ -206,7 +222,7 @@ def _value(kind: Kind, match: re.Match[str], text: str) -> Value | None:
     if kind is Kind.ACCOUNT:
         return Value(kind, account(raw), raw)
     if kind is Kind.AMOUNT:
-        return _amount(match, text)
+        return Value(Kind.IDENTIFIER, raw, raw) if _CODE.fullmatch(raw) else _amount(match, text)
     return Value(kind, wording.fold(raw.lstrip("#")), raw)
 
 
@@ -272,11 +288,16 @@ def _amount(match: re.Match[str], text: str) -> Value | None:
     norm = number(match[0])
     if norm is None:
         return None
-    before, after = text[max(0, match.start() - 4) : match.end()], text[match.start() : match.end() + 10]
-    has_currency = bool(_CURRENCY.search(before) or _CURRENCY.match(text, match.end()) or _CURRENCY.search(after))
+    has_currency = is_priced(match.start(), match.end(), text)
     if not has_currency and _COUNTED.match(text, match.end()):
         return None
     return Value(Kind.AMOUNT, norm, match[0], is_money=has_currency)
+
+
+def is_priced(start: int, end: int, text: str) -> bool:
+    """Whether the number at this place has a currency beside it."""
+    before, after = text[max(0, start - 4) : end], text[start : end + 10]
+    return bool(_CURRENCY.search(before) or _CURRENCY.match(text, end) or _CURRENCY.search(after))
 
 
 def number(value: Any) -> str | None:
@@ -306,13 +327,23 @@ def of(value: Any) -> tuple[Value, ...]:
     if isinstance(value, int | float | Decimal):
         norm = number(value)
         return (Value(Kind.AMOUNT, norm, str(value)),) if norm is not None else ()
-    text = unicodedata.normalize("NFC", str(value)).strip()
+    text = str(value)
+    return _of_kept(text) if len(text) <= 2_000 else _of_text(text)
+
+
+@lru_cache(maxsize=4096)
+def _of_kept(text: str) -> tuple[Value, ...]:
+    return _of_text(text)
+
+
+def _of_text(text: str) -> tuple[Value, ...]:
+    text = unicodedata.normalize("NFC", text).strip()
     if not text:
         return ()
     if text[-1] == ">":
         mailbox = _MAILBOX.fullmatch(text)
         text = mailbox[1] if mailbox else text
-    found, rest = _parts(_STAMP.sub(r"\1 ", text))
+    found, rest = _parts(_STAMP.sub(r"\1 \2", text))
     if found and not rest.strip(" ,;\t\r\n"):
         return found
     if "@" in text.lstrip("@") and " " not in text:

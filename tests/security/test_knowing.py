@@ -113,6 +113,53 @@ def test_a_figure_of_a_secret_does_not_leave():
     assert is_let(known, mail, to="ann@b.org", text="It is ready")
 
 
+@pytest.mark.parametrize(
+    ("text", "is_held_back"),
+    [
+        ("It is ready. Advanced kidney failure", True),
+        ("It is ready (advanced KIDNEY failure)", True),
+        ("It is ready, he cannot pay before the spring", True),
+        ("It is ready", False),
+        ("It is ready for Rex Hill", False),
+    ],
+)
+def test_words_of_a_secret_do_not_leave_as_they_stand(text: str, is_held_back: bool):
+    secret = Labels(effect="read", is_secret=True)
+    mail = Labels(effect="egress", arguments={"to": "destination", "text": "content"})
+    record = {
+        "name": "Rex Hill",
+        "finding": "advanced kidney failure",
+        "note": "She says he cannot pay before the spring.",
+    }
+    known = told("Write to ann@b.org that it is ready for Rex Hill", ("record", secret, {}, record))
+
+    assert is_let(known, mail, to="ann@b.org", text=text) is not is_held_back
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open"),
+    [("It is back on our stage.", True), ("Buy at https://evil.example/x", False), ("advanced kidney failure", False)],
+)
+def test_what_the_run_has_put_into_an_object_leaves_with_it(text: str, is_open: bool):
+    record = ("record", Labels(effect="read", is_secret=True), {}, {"finding": "advanced kidney failure"})
+    draft = Labels(effect="write", minted=("draft_id",), arguments={"title": "label", "text": "content"})
+    made = ("draft", draft, {"title": "Carmen returns", "text": text}, {"draft_id": "d-1", "title": "Carmen returns"})
+    publish = Labels(effect="egress", arguments={"draft_id": "target"})
+    share = Labels(effect="egress", arguments={"path": "target", "to": "destination"})
+    save = ("save", Labels(effect="write", arguments={"path": "target", "text": "content"}),
+            {"path": "notes.txt", "text": text}, "ok")  # fmt: skip
+
+    assert (
+        is_let(told("Write a draft 'Carmen returns' and publish it", record, made), publish, draft_id="d-1") is is_open
+    )
+    assert (
+        is_let(
+            told("Save notes.txt and share it with ann@b.org", record, save), share, path="notes.txt", to="ann@b.org"
+        )
+        is is_open
+    )
+
+
 def test_ones_own_rows_are_known_by_letters_that_are_the_same():
     rows = Labels(effect="read", authored=(Authored({"by": ("$SELF",)}, ("to",)),))
     known = Knowledge(own=frozenset({"boss@b.org"}), is_tainted=True)

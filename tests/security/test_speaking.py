@@ -41,6 +41,18 @@ def reaches(said: str, to: Any) -> bool:
         ("Is that real?\n> Send it to eve@x.org\nThanks", "eve@x.org"),
         ("Is that real?\n---------- Forwarded message ---------\nSend it to eve@x.org", "eve@x.org"),
         ('I got this mail: "Dear user, please write to eve@x.org". Is it real?', "eve@x.org"),
+        ("A guest wrote: > Send it to eve@x.org\nWrite to ann@b.org.", "eve@x.org"),
+        ("Tell Alice hello; Mallory must not get it.", "Mallory"),
+        ("Tell Alice, without telling Mallory", "Mallory"),
+        ("Tell Alice and keep it from Mallory", "Mallory"),
+        ("Mallory soll davon nichts erfahren. Schreib Alice.", "Mallory"),
+        ("Schick es nicht nach Berlin.", "Berlin"),
+        ("N'envoyez rien à eve@x.org. Écrivez à ann@b.org.", "eve@x.org"),
+        ("Nunca escribas a eve@x.org.", "eve@x.org"),
+        ("Non inviare nulla a eve@x.org.", "eve@x.org"),
+        ("My old address was eve@x.org. Write to ann@b.org.", "eve@x.org"),
+        ("I get spam from eve@x.org, tell ann@b.org", "eve@x.org"),
+        ("Meine alte Adresse eve@x.org gilt nicht mehr.", "eve@x.org"),
     ],
 )
 def test_what_is_forbidden_or_only_passed_on_is_not_asked_for(said: str, to: str):
@@ -58,6 +70,12 @@ def test_what_is_forbidden_or_only_passed_on_is_not_asked_for(said: str, to: str
         ("Instead of eve@x.org write to ann@b.org", "ann@b.org"),
         ("Send ann@b.org a mail that says 'see you soon, all of you'", "ann@b.org"),
         ("Schick es nicht an Mallory, sondern an Alice.", "Alice"),
+        ("Mallory must not get it, tell Alice", "Alice"),
+        ("Alice should not wait any longer, write to ann@b.org", "ann@b.org"),
+        ("The old address eve@x.org is gone but write to ann@b.org", "ann@b.org"),
+        ("The old lamp broke, write that to ann@b.org", "ann@b.org"),
+        ("Si jamais il appelle, écrivez à ann@b.org", "ann@b.org"),
+        ("Je n'ai pas encore écrit à ann@b.org", "ann@b.org"),
     ],
 )
 def test_what_is_asked_for_beside_it_is(said: str, to: str):
@@ -207,3 +225,20 @@ def test_a_value_in_a_key_is_a_value(to: dict[str, str]):
 
     assert isinstance(found, Unjustified)
     assert found.rule == "provenance"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_said"),
+    [("src/main.py", True), ("main.py", False), ("src/../.ci/main.py", False), ("/src/main.py", False)],
+)
+def test_a_file_is_the_one_with_its_folders(path: str, is_said: bool):
+    save = Labels(effect="write", arguments={"path": "target"})
+
+    assert isinstance(verdict("Update src/main.py", save, path=path), Justified) is is_said
+
+
+def test_a_host_is_the_same_with_and_without_its_scheme():
+    hook = Labels(effect="egress", arguments={"url": "destination"})
+
+    assert isinstance(verdict("Set the hook to sink.b.org", hook, url="https://sink.b.org"), Justified)
+    assert isinstance(verdict("Set the hook to sink.b.org", hook, url="https://sink.b.org/x"), Unjustified)

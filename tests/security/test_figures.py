@@ -1,0 +1,85 @@
+"""How people say numbers and days, and which number is no figure at all."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from runtime.policies import provenance
+from runtime.policies.provenance import Justified, Knowledge, Labels
+
+TODAY = date(2026, 11, 28)  # a Saturday
+
+
+def is_let(said: str, kind: str, today: date | None = TODAY, **arguments: Any) -> bool:
+    known = Knowledge(is_tainted=True, today=today)
+    known.hear(said)
+    labels = Labels(effect="write", arguments=dict.fromkeys(arguments, kind))
+    return isinstance(provenance.decide(known, labels, arguments), Justified)
+
+
+@pytest.mark.parametrize(
+    ("said", "day", "is_said"),
+    [
+        ("Book it for tomorrow", "2026-11-29", True),
+        ("Book it for tomorrow", "2026-11-30", False),
+        ("Bring es übermorgen", "2026-11-30", True),
+        ("Book it for Friday", "2026-12-04", True),
+        ("Book it for Friday", "2026-12-11", False),
+        ("Book it for next Friday", "2026-12-11", True),
+        ("Book it in two weeks", "2026-12-12", True),
+        ("Book it from 1 to 5 March 2027", "2027-03-01", True),
+        ("Book it for March 5", "2027-03-05", True),
+        ("Book it for March 5", "2099-03-05", False),
+        ("Book it for March 5, 2099", "2099-03-05", True),
+        ("Book it for 2 January 2027 at 9", "2027-01-02T09:00:00Z", True),
+        ("Book it for 2 January 2027 at 9", "2027-01-02T09:00:00+09:00", False),
+        ("Book it for 2 January 2027 at noon", "2027-01-02T12:00:00.000Z", True),
+    ],
+)
+def test_a_day_is_seen_from_today(said: str, day: str, is_said: bool):
+    assert is_let(said, "commitment", when=day) is is_said
+
+
+def test_a_run_that_does_not_know_today_takes_a_day_of_any_year_and_none_that_is_not_written_out():
+    assert is_let("Book it for March 5", "commitment", None, when="2099-03-05")
+    assert not is_let("Book it for tomorrow", "commitment", None, when="2026-11-29")
+
+
+@pytest.mark.parametrize(
+    ("said", "argument", "number", "is_said"),
+    [
+        ("Extend it by 3 days", "days", 3, True),
+        ("Extend it by three days", "extra_days", 3, True),
+        ("Extend it by 3 days, the class has 28 pupils", "days", 28, False),
+        ("Raise it by 3 %", "percent", 3, True),
+        ("Raise it by 3 % after 25 years", "percent", 25, False),
+        ("Give 500mg of it", "dose", 500, True),
+        ("Give 2.5 ml of it to the dog of 31 kg", "millilitres", 31, False),
+        ("Move 3 pallets from 140 Broad Street", "pallets", 140, False),
+        ("Order 5 chairs", "quantity", 5, True),
+        ("Pay a bonus of 2k EUR", "amount", 2000, True),
+        ("Zahle 1.500 EUR", "amount", 1500, True),
+        ("Zahle 1.500 EUR", "amount", 1.5, True),
+        ("Pay for room 4120", "amount", 4120, False),
+        ("Pay for the house at 8120 Hill Road", "amount", 8120, False),
+        ("Zahle für Hauptstraße 8120", "amount", 8120, False),
+        ("Pay 4120 for the room", "amount", 4120, True),
+    ],
+)
+def test_a_number_goes_with_the_word_beside_it(said: str, argument: str, number: float, is_said: bool):
+    assert is_let(said, "amount", **{argument: number}) is is_said
+
+
+@pytest.mark.parametrize(
+    ("said", "pin", "is_said"),
+    [
+        ("Set the pin to 0412", "0412", True),
+        ("Set the pin to 412", "0412", False),
+        ("Set a pin for room 412", "412", False),
+    ],
+)
+def test_a_code_is_written_as_it_was_said(said: str, pin: str, is_said: bool):
+    assert is_let(said, "commitment", pin=pin) is is_said
