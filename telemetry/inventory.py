@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -18,8 +18,10 @@ from releases.bundles import ToolManifest
 from releases.models import KillSwitch
 from releases.policies import label_words, labelling, sentences
 from releases.policies.label_words import ChangedLabel
-from releases.states import Scope
+from releases.states import SERVER_MARK, Scope
 from runtime import breakers
+from runtime.labels import Badge
+from runtime.mcp import boards
 from runtime.models import Breaker
 from runtime.states import BreakerKind, BreakerState
 
@@ -96,6 +98,13 @@ class Line:
     installed: ToolManifest | None
     breaker: BreakerState = BreakerState.CLOSED
     switches: list[KillSwitch] = field(default_factory=list)
+    refused: Badge | None = None  # of a tool of an MCP server: why its calls are refused, whatever it says
+
+    @property
+    def server_url(self) -> str:
+        """Where a tool of an MCP server is reviewed; empty for others."""
+        server, mark, tool = self.name.partition(SERVER_MARK)
+        return reverse("mcp:tool-detail", args=[server, tool]) if mark and self.manifest.server == server else ""
 
     @property
     def url(self) -> str:
@@ -142,7 +151,7 @@ class Line:
 
 
 def lines(by: Actor) -> list[Line]:
-    """Every tool that this actor may see, those of active releases first. Three statements, whatever their number."""
+    """Every tool that this actor may see, those of active releases first. Four statements, whatever their number."""
     agents = by.agents("releases.read")
     offers = _offers(agents)
     # What no release of theirs has is nobody's in particular: only who looks after every agent sees it.
@@ -150,7 +159,7 @@ def lines(by: Actor) -> list[Line]:
     broken = _broken()
     switches = list(KillSwitch.objects.engaged())
     found = [_line(name, offers.get(name, []), code.get(name), broken, switches) for name in {*offers, *code}]
-    return sorted(found, key=lambda line: (not line.is_active, not line.offers, line.name))
+    return sorted(_with_pins(found), key=lambda line: (not line.is_active, not line.offers, line.name))
 
 
 def line(name: str, by: Actor) -> Line | None:
@@ -160,7 +169,7 @@ def line(name: str, by: Actor) -> Line | None:
     code = labels.installed().get(name) if agents is None or offers else None
     if not offers and code is None:
         return None
-    return _line(name, offers, code, _broken(), list(KillSwitch.objects.engaged()))
+    return _with_pins([_line(name, offers, code, _broken(), list(KillSwitch.objects.engaged()))])[0]
 
 
 def left_out(by: Actor) -> int:
@@ -265,6 +274,11 @@ def _manifest(stored: Any) -> ToolManifest:
 def _broken() -> dict[str, BreakerState]:
     rows = Breaker.objects.filter(kind=BreakerKind.TOOL).exclude(state=BreakerState.CLOSED)
     return {name: BreakerState(state) for name, state in rows.values_list("name", "state")}
+
+
+def _with_pins(found: Sequence[Line]) -> list[Line]:
+    refused = boards.refused(line.manifest for line in found)
+    return [replace(line, refused=refused.get(line.name)) for line in found]
 
 
 def _line(

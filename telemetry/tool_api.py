@@ -56,6 +56,7 @@ class ToolOut(Schema):
     offers: list[OfferOut]
     breaker: BreakerState
     switches: list[str] = Field(description="Engaged kill switches of the tool or its server, in words")
+    refused_because: str = Field(description="Of a tool of an MCP server: in a word, why every call is refused now")
     use: UseOut = Field(description="Live runs that ended in the last days")
 
 
@@ -100,6 +101,7 @@ def _tool(line: Line, use: Use) -> dict[str, Any]:
         ],
         "breaker": line.breaker,
         "switches": [switch.title for switch in line.switches],
+        "refused_because": line.refused.label if line.refused else "",
         "use": {
             "days": tool_use.DAYS, "calls": use.calls, "failed": use.failed, "refused": use.refused,
             "asked": use.asked, "p50_ms": use.p50_ms, "p95_ms": use.p95_ms,

@@ -25,14 +25,14 @@ SHOWN: dict[str, tuple[str, Callable[[Line], bool]]] = {
     "unlabelled": ("Not reviewed", lambda line: not line.manifest.labelled),
     "differs": ("Labels differ", lambda line: line.differs_between_releases or line.differs_from_code),
     "untrusted": ("Returns untrusted text", lambda line: line.manifest.output_trust == "untrusted"),
-    "stopped": ("Switched off or out of order", lambda line: bool(line.switches or line.breaker_badge)),
+    "stopped": ("Switched off or out of order", lambda line: bool(line.switches or line.breaker_badge or line.refused)),
 }
 
 
 @require_GET
 @requires("releases.read")
 def tool_list(request: Request) -> HttpResponse:
-    """Every tool with its labels and use; six statements of its own, whatever the number of tools."""
+    """Every tool with its labels and use; seven statements of its own, whatever the number of tools."""
     known = inventory.lines(request.actor)
     found = [line for line in known if _fits(line, request)]
     used = tool_use.of_all(request.actor.agents("metrics.read"), timezone.now())

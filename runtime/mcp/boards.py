@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.db.models import F, Prefetch
+from django.db.models import F, Prefetch, Q
 from django.utils.text import Truncator
 
+from releases.bundles import ToolManifest
 from releases.models import KillSwitch, Release
 from releases.states import Scope
 from runtime.labels import Badge
@@ -148,6 +150,30 @@ def tool(server_name: str, name: str) -> ToolPage:
     parts = [part for part in parts if part.before is not None or part.now is not None]
     manifest = reviews.manifest_json(found, shown) if line.standing == Standing.REVIEWED and shown else None
     return ToolPage(line, kept, parts, manifest, _pinned(line))
+
+
+def refused(manifests: Iterable[ToolManifest]) -> dict[str, Badge]:
+    """Of these pinned tools those whose calls are refused now, each with the word for why. One query, or none."""
+    pinned = {manifest.name: manifest for manifest in manifests if manifest.server}
+    if not pinned:
+        return {}
+    rows = McpTool.objects.filter(server__name__in={manifest.server for manifest in pinned.values()})
+    known = {
+        offering.full_name(server, name): (digest, is_off)
+        for server, name, digest, is_off in rows.values_list(
+            "server__name", "name", "digest", Q(server__disabled_at__isnull=False)
+        )
+    }
+    found = {name: _refused(manifest.schema_digest, *known.get(name, ("", False))) for name, manifest in pinned.items()}
+    return {name: badge for name, badge in found.items() if badge}
+
+
+def _refused(pin: str, offered: str, is_off: bool) -> Badge | None:
+    if is_off:
+        return Badge("mute", "circle-pause", "Server off")
+    if not offered:
+        return BADGES[Standing.GONE]
+    return BADGES[Standing.CHANGED] if offered != pin else None
 
 
 def _servers() -> Any:

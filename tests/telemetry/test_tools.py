@@ -17,7 +17,7 @@ from releases.bundles import ToolManifest
 from runtime.states import StepKind, StepStatus, StepVerdict
 from telemetry import rollups
 from telemetry.models import Dimension, MetricPoint
-from tests.builders import a_breaker, a_release, a_run, a_step, a_switch, a_tool, a_user, an_agent
+from tests.builders import a_breaker, a_release, a_run, a_step, a_switch, a_tool, a_user, an_agent, an_mcp_tool
 from tests.programs import Program
 
 pytestmark = pytest.mark.django_db
@@ -170,6 +170,35 @@ def test_a_person_of_another_agent_sees_neither_tool_nor_use(release):
     a_release(an_agent("mail"), version="8", tools=[PAY])
     theirs = page("/tools/pay/", Role.OPERATOR, agent="mail")
     assert "Shop desk" not in theirs and 'data-label="Calls">2' not in theirs
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"digest": "f" * 64}, "Changed"),
+        ({"digest": ""}, "Not offered any more"),
+        ({"server__disabled_at": now()}, "Server off"),
+    ],
+)
+def test_a_tool_of_an_mcp_server_is_not_said_to_be_on_while_its_calls_are_refused(change, says):
+    tool = an_mcp_tool("library", "find_book")
+    pinned = a_tool("library__find_book", server="library", schema_digest=tool.digest, retry="unsafe")
+    a_release(an_agent("shop"), tools=[pinned])
+    for name, value in change.items():
+        target = tool.server if name.startswith("server__") else tool
+        setattr(target, name.removeprefix("server__"), value)
+        target.save()
+
+    lists, shown = page(LIST), page("/tools/library__find_book/")
+
+    for text in (lists, shown):
+        assert ("</svg>On</span>" in text) is not bool(says)
+        assert f"</svg>{says or 'On'}</span>" in text
+    assert tool.get_absolute_url() in shown
+    assert ("library__find_book" in page(f"{LIST}?show=stopped")) is bool(says)
+    told = Program(role=Role.AUDITOR).get("/tools", {"q": "library"}).json()
+    assert [one["refused_because"] for one in told["items"]] == [says]
 
 
 def test_the_pages_need_few_queries_whatever_the_number_of_tools(release):
