@@ -55,7 +55,11 @@ def fail(name: str, error: str) -> None:
 
 @transaction.atomic
 def store(name: str, listing: Listing, told: str) -> None:
-    """Keep what a server offers now. Each tool that differs from what was kept is an entry of the audit log."""
+    """Keep what a server offers now. Each tool that differs from what was kept is an entry of the audit log.
+
+    What it does not offer any more is kept where a person has reviewed it, and forgotten otherwise: a server that offers
+    other names each time does not fill tables and pages.
+    """
     server = McpServer.objects.select_for_update().get(name=name)
     known = {tool.name: tool for tool in server.tools.all()}
     is_changed = False
@@ -104,6 +108,9 @@ def _keep(server: McpServer, tool: McpTool | None, name: str, judged: Judged) ->
 
 
 def _lose(tool: McpTool) -> None:
+    if not tool.reviews.exists():
+        tool.delete()
+        return
     before, tool.digest, tool.changed_at = tool.digest, "", now()
     tool.save(update_fields=["digest", "changed_at"])
     _tell(tool, "The server does not offer it any more.", before)

@@ -216,6 +216,19 @@ def test_the_server_is_asked_and_its_answer_kept(library):
     assert "\u0435" in server.refused[0][0]
 
 
+def test_what_is_not_offered_any_more_is_kept_where_it_was_reviewed(library):
+    library.mood("strange")
+    library.look()
+    library.review("whisper")
+    library.mood("")
+
+    library.look()
+
+    digests = {tool.name: bool(tool.digest) for tool in McpTool.objects.all()}
+    assert digests == {"find_book": True, "lend": True, "trouble": True, "whisper": False}
+    assert AuditEntry.objects.filter(action="mcp_tool.change").count() == 1
+
+
 def test_a_server_that_cannot_be_asked_keeps_what_was_known_of_it(library):
     library.look()
     library.mood("complains")
