@@ -54,7 +54,7 @@ _GOING_ON = re.compile(
     re.I,
 )
 _STATED = re.compile(
-    r"\b(?:has|have|had|is|are|was|were|weighs?|costs?|worth|holds?|contains?|hat|haben|ist|sind|kostet|wiegt|beträgt|budget|limit|limits|balance|cap|ceiling|maximum|turnover|revenue|profit|at\s+most|höchstens|maximal|guthaben|kontostand"
+    r"\b(?:has|have|had|is|are|was|were|weighs?|costs|worth|holds?|contains?|hat|haben|ist|sind|kostet|wiegt|beträgt|budget|limit|limits|balance|cap|ceiling|maximum|turnover|revenue|profit|at\s+most|höchstens|maximal|guthaben|kontostand"
     r"|umsatz|obergrenze)\b",
     re.I,
 )

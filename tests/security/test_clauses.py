@@ -49,8 +49,16 @@ def test_who_asks_about_an_object_does_not_ask_to_change_it(said: str, is_asked_
     assert is_let(said, LOCK, gate="G-7") is is_asked_for
 
 
-def test_who_wants_somebody_told_may_have_it_told():
+def test_who_wants_somebody_told_may_have_it_told_and_nothing_more():
     assert is_let("Send the plan of G-7 to ann@mill.example", MAIL, gate="G-7", to="ann@mill.example")
+    assert not is_let("Send the plan of G-7 to ann@mill.example", LOCK, gate="G-7")
+
+
+def test_who_only_asks_makes_nothing_that_sounds_like_his_question():
+    note = Labels(effect="write", arguments={"title": "label"})
+
+    assert not is_let("Who opened the north gate?", note, title="Who opened the north gate")
+    assert is_let("Note who opened the north gate.", note, title="Who opened the north gate")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,7 @@ def test_who_wants_somebody_told_may_have_it_told():
         ("Helen Moss gets 900. Raj Patel gets 4,200.", "s-2", 900, False),
         ("Pay Helen Moss 900 EUR. Our budget is 25,000 EUR.", "s-1", 25000, False),
         ("Our limit is 500 EUR. Pay Helen Moss 450 EUR.", "s-1", 450, True),
-        ("Pay Helen Moss 900 EUR. She has worked here since the 4000 parcel day.", "s-1", 4000, False),
+        ("Pay Helen Moss 900 EUR. Use cost centre 4000.", "s-1", 4000, False),
         ("Pay Helen Moss 900 EUR and 50 EUR for the cake", "s-1", 50, True),
         ("Helen Moss gets a bonus. Make it 900 EUR.", "s-1", 900, True),
     ],

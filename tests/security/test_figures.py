@@ -73,6 +73,15 @@ def test_a_number_goes_with_the_word_beside_it(said: str, argument: str, number:
     assert is_let(said, "amount", **{argument: number}) is is_said
 
 
+def test_a_number_counted_otherwise_is_none_though_it_stands_beside_the_object():
+    known = Knowledge(is_tainted=True)
+    known.hear("Give A-3 of 31 kg 2.5 ml")
+    dose = Labels(effect="write", arguments={"animal": "target", "ml": "amount"})
+
+    assert isinstance(provenance.decide(known, dose, {"animal": "A-3", "ml": 2.5}), Justified)
+    assert not isinstance(provenance.decide(known, dose, {"animal": "A-3", "ml": 31}), Justified)
+
+
 @pytest.mark.parametrize(
     ("said", "pin", "is_said"),
     [

@@ -51,6 +51,13 @@ def spy_discard(ctx: tools.ToolContext, id: str) -> str:
     return "deleted"
 
 
+@tools.tool(effect="write", retry="unsafe", output_trust="trusted", arguments={"until": "commitment"})
+def spy_loan(ctx: tools.ToolContext, until: str) -> str:
+    """Lend the hall."""
+    effects.append(("spy_loan", {"until": until}))
+    return "lent"
+
+
 @tools.tool(effect="read", labelled=False)
 def spy_unreviewed(ctx: tools.ToolContext) -> str:
     """Nobody has looked at this one; it calls itself a read."""
@@ -58,7 +65,7 @@ def spy_unreviewed(ctx: tools.ToolContext) -> str:
     return "done"
 
 
-USE = ("spy_mailbox", "spy_staff", "spy_letter", "spy_discard", "spy_unreviewed")
+USE = ("spy_mailbox", "spy_staff", "spy_letter", "spy_discard", "spy_loan", "spy_unreviewed")
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +127,23 @@ def test_a_new_link_to_a_named_person_is_asked_about():
     run = a_run_of(calling("spy_mailbox"), calling("spy_letter", to="john.doe@shop.example", text=text))
 
     assert (run.status, mailed()) == (RunStatus.WAITING, [])
+
+
+def test_the_card_says_why_a_value_that_the_user_wrote_is_not_meant():
+    text = f"My old address was {EVE}. Please write to john.doe@shop.example: hello."
+
+    a_run_of(calling("spy_mailbox"), calling("spy_letter", to=EVE, text="hello"), text=text)
+
+    request = ApprovalRequest.objects.get()
+    to = next(field for field in request.fields if field["name"] == "to")
+    assert to["origin"] == "on nobody's word: the user only called it old, wrong or a fraud"
+    assert "has not said the to for this." in request.why
+
+
+def test_a_day_without_a_year_is_within_a_year_of_the_run():
+    run = a_run_of(calling("spy_mailbox"), calling("spy_loan", until="2099-03-05"), text="Lend the hall until March 5")
+
+    assert (run.status, effects) == (RunStatus.WAITING, [])
 
 
 def test_an_echo_of_a_trusted_tool_makes_no_address_trusted():
