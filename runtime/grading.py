@@ -140,7 +140,8 @@ async def _reply(turn: Turn, request: ModelRequest, timeout_s: float) -> Reply:
     limit = max(0.1, min(timeout_s, left))
     try:
         async with asyncio.timeout(limit):
-            return await providers.get(request.model).reply(request, drafts.unheard)
+            reply: Reply = await flights.apart(providers.get(request.model).reply(request, drafts.unheard))
+            return reply
     except TimeoutError as late:
         raise ProviderError("timeout", f"No answer within {limit:g} s.", retry=True) from late
 
