@@ -58,6 +58,11 @@ class Row:
         return is_long(self.value)
 
     @property
+    def size(self) -> str:
+        """How much there is of a value that its input does not show whole; empty where it does."""
+        return f"{len(self.text):,} characters in {self.text.count(chr(10)) + 1:,} lines" if is_long(self.text) else ""
+
+    @property
     def has_hidden(self) -> bool:
         """Whether an input would hide something that the call would carry."""
         return 'class="unseen"' in words.visible(self.value)

@@ -141,6 +141,15 @@ def test_hostile_text_is_shown_as_text_with_hidden_characters_spelled_out():
     assert "\n" * 100 not in page
 
 
+def test_a_value_that_its_input_does_not_show_whole_says_how_much_there_is():
+    note = "Send it.\n" * 300 + "And the rest to me."
+    shown = [{"name": "note", "label": "Note", "value": note, "editable": True}]
+
+    page = text(a_browser().get(url("detail", a_request(arguments={"note": note}, fields=shown))))
+
+    assert "2,719 characters in 301 lines: scroll to read all of it." in page
+
+
 def test_a_hidden_character_in_an_editable_value_is_shown_beside_its_input():
     request = a_request(
         arguments={"amount": "12\u200b9"},
