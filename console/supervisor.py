@@ -22,6 +22,7 @@ from console.embedded.valkey import Valkey
 MANAGE = servers.ROOT / "manage.py"
 # Listening on every address; the browser here takes the loopback.
 EVERY_ADDRESS = {"": ports.LOOPBACK, "0.0.0.0": ports.LOOPBACK, "::": "::1"}  # noqa: S104 - the user's choice
+ADD_A_PERSON = 'python3 manage.py person_create --email you@example.com --name "Your Name" --role admin'
 ALREADY_RUNS = 2
 STOP_SECONDS = 15.0
 WEB_START_SECONDS = 120.0
@@ -186,7 +187,9 @@ class Supervisor:
         self.owned.tell(lock.Owner(os.getpid(), "manage.py up", self.url))
         accounts = self.data_dir / "demo_accounts.txt"
         lines = ["", f"Steadyhand runs at {self.url}"]
-        if accounts.exists() and not self.options.no_demo:
+        if self.options.no_demo:
+            lines += ["", f"Whoever signs in is added with: {ADD_A_PERSON}"]
+        elif accounts.exists():
             lines += ["", *accounts.read_text().strip().splitlines()]
         lines += [
             "",

@@ -131,6 +131,7 @@ def test_it_tells_where_the_console_is(up):
     assert eventually(up.is_ready)
     assert re.search(r"^prepare    \| migrations: done", up.said, re.MULTILINE)
     assert "\x1b[" not in up.said
+    assert "person_create --email" in up.said  # without the demo nobody has an account yet
 
 
 def test_a_second_start_says_that_it_already_runs(up):
