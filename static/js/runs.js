@@ -2,9 +2,9 @@
 
 const SETTLE_MS = 100; // what was just swapped in answers to events only after that
 
-// From one failed step to the next.
+// From one failed step to the next; those of later pages are links below the steps.
 function toError(step) {
-  const errors = [...document.querySelectorAll(".tl tr:has(.badge.bad) [data-row]")];
+  const errors = [...document.querySelectorAll(".tl tr:has(.badge.bad) [data-row], [data-error]")];
   const at = errors.indexOf(document.activeElement);
   const next = at < 0 ? (step > 0 ? 0 : errors.length - 1) : at + step;
   errors[Math.max(0, Math.min(errors.length - 1, next))]?.focus();

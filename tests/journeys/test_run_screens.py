@@ -375,6 +375,9 @@ def test_a_run_is_stopped_with_a_reason(signed_in: Page, stage: Stage) -> None:
 
 def test_a_long_run_comes_in_pages_with_the_errors_of_the_others(signed_in: Page, stage: Stage) -> None:
     signed_in.goto(stage.long.get_absolute_url())
+    for failed in ("step_5", "step_220"):
+        signed_in.keyboard.press("]")
+        expect(signed_in.get_by_role("link", name=failed, exact=True)).to_be_focused()
     expect(signed_in.locator("[data-row]")).to_have_count(200)
     expect(signed_in.get_by_role("link", name="step_220")).to_be_visible()
 
