@@ -57,8 +57,8 @@ def fail(name: str, error: str) -> None:
 def store(name: str, listing: Listing, told: str) -> None:
     """Keep what a server offers now. Each tool that differs from what was kept is an entry of the audit log.
 
-    What it does not offer any more is kept where a person has reviewed it, and forgotten otherwise: a server that offers
-    other names each time does not fill tables and pages.
+    What it does not offer any more is kept where a person has reviewed it, and forgotten otherwise: a server that
+    offers other names each time does not fill tables and pages.
     """
     server = McpServer.objects.select_for_update().get(name=name)
     known = {tool.name: tool for tool in server.tools.all()}
