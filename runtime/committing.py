@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime import journal
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FLUSHERS = 2
 MOST_TOGETHER = 200  # operations of one statement
+LOCKED = (LockNotAvailable, DeadlockDetected)  # one of the runs, by somebody who does not go on, or goes the other way
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)  # the database, for every run alike
 
 
@@ -86,7 +87,7 @@ class Committer:
     async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
         try:
             found = await self._together([each.operation for each in batch])
-        except LockNotAvailable as locked:  # one of the runs, by somebody who does not go on
+        except LOCKED as locked:
             await self._one_by_one(batch, locked)
         except AWAY:
             raise
@@ -118,7 +119,7 @@ class Committer:
         for each in batch:
             try:
                 found = await self._together([each.operation])
-            except LockNotAvailable as locked:
+            except LOCKED as locked:
                 each.answer(locked)
             except AWAY:
                 raise

@@ -96,6 +96,8 @@ async def test_an_error_of_ours_is_told_to_its_batch_and_the_next_one_is_written
 class Choosy(Committer):
     """Takes no two runs in one statement; what comes of the single ones, in order, is told it. None: it is written."""
 
+    together: Exception = psycopg.DataError("One of them cannot be stored.")
+
     def __init__(self, *alone: Exception | None) -> None:
         super().__init__(cast(AsyncConnectionPool[Any], None))
         self.alone = list(alone)
@@ -103,7 +105,7 @@ class Choosy(Committer):
 
     async def _together(self, operations: Sequence[Operation]) -> dict[Lease, Answer]:
         self.statements.append(len(operations))
-        wrong = psycopg.DataError("One of them cannot be stored.") if len(operations) > 1 else self.alone.pop(0)
+        wrong = self.together if len(operations) > 1 else self.alone.pop(0)
         if wrong is not None:
             raise wrong
         return {each.lease: Written(1, cancel_requested=False) for each in operations}
@@ -124,3 +126,10 @@ async def test_a_database_that_goes_away_between_single_writes_is_told_to_all_th
     choosy = Choosy(None, psycopg.OperationalError("The server has gone."))
     assert await choosy.all_told(4) == ["Written", "OperationalError", "OperationalError", "OperationalError"]
     assert choosy.statements == [4, 1, 1]
+
+
+@pytest.mark.parametrize("locked", [psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected])
+async def test_a_lock_on_one_run_is_no_sign_that_the_database_has_gone(locked):
+    choosy = Choosy(None, locked("This one is locked."), None)
+    choosy.together = locked("One of them is locked.")
+    assert await choosy.all_told(3) == ["Written", locked.__name__, "Written"]
