@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils.timezone import now
 
-from console import audit, fetch, live, problems
+from console import audit, fetch, ids, live, problems
 from console.actors import Actor
 from console.states import move
 from runtime import callbacks, queueing
@@ -58,7 +58,12 @@ def sweep() -> int:
     for run_id in list(_due().values_list("run_id", flat=True)[:SWEEP_AT_MOST]):
         if time.monotonic() > until:  # receivers are slow; the next sweep goes on with the oldest
             break
-        taken += deliver(run_id)
+        try:
+            taken += deliver(run_id)
+        except DatabaseError:
+            raise
+        except Exception:  # it comes due again; what stands behind it does not wait for that
+            log.exception("What is due of %s could not be sent.", ids.public("run", run_id))
     return taken
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
@@ -360,3 +361,21 @@ def test_programs_see_what_became_of_their_callbacks(receiver):
     assert item["webhook_id"] == receiver.got[0][0]["webhook-id"]
     assert item["tries"][0]["answer"] == 500
     assert item["next_attempt_at"]
+
+
+def test_a_message_that_cannot_be_made_keeps_no_other_from_being_sent(receiver, monkeypatch):
+    broken, other = (a_told_run(receiver.url) for _ in range(2))
+    deliveries.derive()
+    Delivery.objects.filter(run=broken).update(next_at=now() - timedelta(minutes=1))
+    make = deliveries.callbacks.message
+
+    def message(delivery: Delivery, *about: Any) -> Any:
+        if delivery.run_id == broken.pk:
+            raise LookupError("an error of ours")
+        return make(delivery, *about)
+
+    monkeypatch.setattr(deliveries.callbacks, "message", message)
+
+    assert deliveries.sweep() == 1
+    assert Delivery.objects.get(run=other).status == DeliveryStatus.DELIVERED
+    assert Delivery.objects.get(run=broken).next_at > now()
