@@ -162,11 +162,13 @@ class Heard:
     # What he speaks of
 
     def belongs(self, value: Value, argument: str, what: About) -> bool:
-        """Whether a value may be meant for what a call is about, as far as the user's clauses tell.
+        """Whether a figure may be meant for what a call is about, as far as the user's clauses tell.
 
         What he says in one clause with it is meant. Where he gives it another figure of this kind, one that he said of
         something else is not, nor one that he called a budget, nor a bare number beside a sum of money.
         """
+        if value.kind not in clauses.FIGURES:
+            return True
         key = (value.kind, value.norm)
         beside = [one for one in self._clauses if one.has(key)]
         of_it = [one for one in self._clauses if one.is_about(what)]

@@ -106,13 +106,13 @@ class Knowledge(Heard):
             if labels.is_trusted:
                 self._place_row(group, row)
             if "" not in row:
-                self._read_row(row, step, labels, echo, tool)
+                self._read_row(row, step, labels, echo, tool, group)
         if labels.is_secret:
             self.withheld.take_in(values.scalars(result))
 
     def _place_row(self, group: str, row: Mapping[str, Any]) -> None:
         """Keep in which of several rows the values of a trusted result stand."""
-        placed = Row(group, siblings.names(row))
+        placed = Row(group, siblings.fields(row))
         self._register.add(placed)
         for text in siblings.direct(row):
             for value in values.every(text):
@@ -161,7 +161,9 @@ class Knowledge(Heard):
         if self.tainted_by is None:
             self.tainted_by, self.tainted_tool = step, tool
 
-    def _read_row(self, row: Mapping[str, Any], step: int, labels: Labels, echo: set[str], tool: str) -> None:
+    def _read_row(
+        self, row: Mapping[str, Any], step: int, labels: Labels, echo: set[str], tool: str, group: str
+    ) -> None:
         for authored in labels.authored:
             if self._matches(row, authored):
                 for name in authored.fields:
@@ -174,7 +176,7 @@ class Knowledge(Heard):
                 of = nouns(name) or nouns(tool)
                 kept = self._minted.setdefault(str(key), [])
                 if all(one.nouns != of for one in kept):
-                    placed = Row(f"id of {' '.join(sorted(of))}", siblings.names(row))
+                    placed = Row(f"{name} in {group}", tuple(one for one in siblings.fields(row) if one[0] != name))
                     self._register.add(placed)
                     kept.append(_Minted(Source(Origin.MINTED, _title(row), step), of, placed))
         if any(name in row for name in labels.system):

@@ -1,11 +1,13 @@
 """Records side by side: who names one of several means that one, and none of its siblings.
 
 "Write to Helen Moss" speaks for the address in her row of the staff list and for no other row of it, and "the Leeds
-depot" for no other depot. Where the user names none of them, nothing follows.
+depot" for no other depot. Where the user names none of them, or speaks of all of them or of the others, nothing
+follows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,14 +18,23 @@ from runtime.policies import values, wording
 LONGEST_NAME = 120  # characters of a field that can name its record
 MOST_NAMES = 12
 SHORTEST_WORD = 3
+_OF_ALL = re.compile(
+    r"\b(?:every(?:thing|body|one)|all\s+(?:of\b|the\b|my\b|our\b|their\b|items?\b|\w+s\b)|the\s+(?:rest|others?|remaining|whole|entire)"
+    r"|both|whole\s+order|alle[ns]?|übrige[nr]?|restliche[nr]?|beide[nr]?|tou(?:te?s?|s)\s+les|todos?|todas?|los\s+demás)\b",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One of several records of a kind, with what can name it."""
+    """One of several records of a kind, with what can name it by its field."""
 
     group: str
-    names: tuple[str, ...]
+    fields: tuple[tuple[str, str], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for _, name in self.fields)
 
 
 @dataclass
@@ -32,6 +43,7 @@ class Register:
 
     phrase: str = ""
     words: set[str] = field(default_factory=set)
+    is_of_all: bool = False  # the user speaks of all of something, or of the others
     _rows: dict[str, list[Row]] = field(default_factory=dict)
     _named: dict[str, tuple[int, int, list[Row]]] = field(default_factory=dict)
 
@@ -39,6 +51,7 @@ class Register:
         """Words within an address or a link name no record: they stand for themselves."""
         self.phrase = f"{self.phrase} | {wording.phrase(wording.fold(text))}"
         self.words.update(telling(values.without(text)))
+        self.is_of_all = self.is_of_all or _OF_ALL.search(text) is not None
 
     def add(self, row: Row) -> None:
         self._rows.setdefault(row.group, []).append(row)
@@ -65,16 +78,16 @@ class Register:
         ]  # fmt: skip
 
     def rival(self, row: Row) -> str:
-        """The name of a sibling that the user means instead: he has named it, and this row by nothing of its own."""
-        for other in self.named(row.group):
-            own = _words(row.names) - _words(other.names)
-            if other.names == row.names or own & self.words:
+        """The name of a sibling that the user means instead: by a field that this row has otherwise, and not said."""
+        for other in () if self.is_of_all else self.named(row.group):
+            if other.fields == row.fields or (_words(row.names) - _words(other.names)) & self.words:
                 continue
-            theirs = (name for name in other.names if name not in row.names)
-            told = (name for name in theirs if is_named(name, self.words - _words(row.names), self.phrase))
-            name = next(told, "")
-            if name and not any(_whole(mine, self.phrase) and mine not in other.names for mine in row.names):
-                return name
+            mine, words = dict(row.fields), self.words - _words(row.names)
+            for place, name in other.fields:
+                if mine.get(place, name) == name or (place and _is_state_or_id(name)):
+                    continue
+                if is_named(name, words, self.phrase):
+                    return "" if _whole(mine[place], self.phrase) else name
         return ""
 
 
@@ -111,14 +124,24 @@ def direct(row: Mapping[str, Any]) -> Iterator[str]:
             yield str(item)
 
 
-def names(row: Mapping[str, Any]) -> tuple[str, ...]:
-    found = [item for item in row.values() if isinstance(item, str) and 3 <= len(item) <= LONGEST_NAME]
+def fields(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What can name a record: its short texts."""
+    found = [(key, item) for key, item in row.items() if isinstance(item, str) and 3 <= len(item) <= LONGEST_NAME]
     return tuple(found[:MOST_NAMES])
+
+
+def names(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(name for _, name in fields(row))
 
 
 def _is_numbered(name: str) -> bool:
     """Whether letters and a number are a name together: ThinkBook 16, B-RT 1204."""
     return any(map(str.isdigit, name)) and any(map(str.isalpha, name))
+
+
+def _is_state_or_id(name: str) -> bool:
+    """A lone small word is a state, as "pending" is; a lone word with digits is an id, and several may be meant."""
+    return len(name.split()) == 1 and (_is_numbered(name) or (name.isalpha() and name.islower()))
 
 
 def _whole(name: str, phrase: str) -> bool:

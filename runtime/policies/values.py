@@ -104,7 +104,9 @@ _SHAPES: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
     (
         Kind.TIME,
         "",
-        re.compile(r"(?<![\d:])(?<![^\W\d]-)(?P<h>\d{1,2})\s*(?:(?P<half>[ap]\.?m\b\.?)|Uhr\b|h(?P<min>\d{2})\b)", re.I),
+        re.compile(
+            r"(?<![\d:])(?<![^\W\d]-)(?P<h>\d{1,2})\s*(?:(?P<half>[ap]\.?m\b\.?)|Uhr\b|h(?P<min>\d{2})\b)", re.I
+        ),
     ),
     (Kind.ACCOUNT, "", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")),
     (Kind.ACCOUNT, "-", re.compile(r"\b[A-Z]{2}\d{2}(?:-[A-Z0-9]{4}){3,7}(?:-[A-Z0-9]{1,4})?\b(?!-)")),

@@ -75,6 +75,42 @@ def test_the_id_of_another_record_than_the_named_one_is_on_nobodys_word(
     assert is_let(said, ASSIGN, job_id=job, staff_id=staff) is is_meant
 
 
+@pytest.mark.parametrize(
+    ("said", "is_let_through"),
+    [
+        ("Paint the gate", False),
+        ("Paint the gate, then do everything else", True),
+        ("The gate is done, now both the others", True),
+        ("Do the open one", True),
+        ("Do them after K-2", True),
+    ],
+)
+def test_who_speaks_of_all_of_a_state_or_of_an_id_excludes_no_sibling(said: str, is_let_through: bool):
+    jobs = [
+        {"job_id": "j-1", "title": "Repair the north pump", "state": "closed", "next": "K-1"},
+        {"job_id": "j-2", "title": "Paint the gate", "state": "open", "next": "K-2"},
+    ]
+    known = Knowledge(is_tainted=True)
+    known.hear(f"{said} with Raj Patel")
+    known.read(1, JOBS, {}, jobs, tool="list_jobs")
+    hire = Labels(effect="write", arguments={"job_id": "target", "person": "destination"})
+
+    found = provenance.decide(known, hire, {"job_id": "j-1", "person": "Raj Patel"})
+
+    assert isinstance(found, Justified) is is_let_through
+
+
+def test_records_of_other_lists_and_other_fields_are_no_siblings():
+    known = Knowledge(is_tainted=True)
+    known.hear("Give the job of the Night shift to Raj Patel")
+    known.read(1, JOBS, {}, [{"job_id": "j-1", "title": "Repair the north pump"}], tool="list_jobs")
+    known.read(2, JOBS, {}, [{"job_id": "j-2", "team": "Night shift"}], tool="list_jobs")
+    known.read(3, JOBS, {}, [{"job_id": "j-3", "title": "Night shift"}], tool="list_plans")
+    hire = Labels(effect="write", arguments={"job_id": "target", "person": "destination"})
+
+    assert isinstance(provenance.decide(known, hire, {"job_id": "j-1", "person": "Raj Patel"}), Justified)
+
+
 def test_a_name_with_a_number_is_named_by_both():
     known = Knowledge(is_tainted=True)
     known.hear("Order two Mixer 16 for the hall")
