@@ -126,7 +126,12 @@ class Claimer:
         future = self.asked[run_id] = asyncio.get_running_loop().create_future()
         if self.claiming is None or self.claiming.done():
             self.claiming = asyncio.create_task(self._claim())
-        claimed = await future
+        try:
+            claimed = await future
+        except asyncio.CancelledError:
+            if _is_claimed(future):  # between the answer and this step
+                await give_back(self.pool, self.worker_id, [run_id])
+            raise
         if claimed is None:
             return None
         row, entries = claimed
@@ -150,6 +155,8 @@ class Claimer:
                 _answer(asked, broken)
             else:
                 _answer(asked, found)
+                if left := [key for key in found if asked[key].cancelled()]:
+                    await give_back(self.pool, self.worker_id, left)
             for run_id in asked:
                 del self.asked[run_id]
 
@@ -260,6 +267,11 @@ async def _history(pool: AsyncConnectionPool[Any], row: Mapping[str, Any]) -> tu
         if answer:
             told.append(ModelReply(answer))
     return tuple(told), rows[0][2] if rows else 0
+
+
+def _is_claimed(future: asyncio.Future[Claimed | None]) -> bool:
+    is_answered = future.done() and not future.cancelled() and future.exception() is None
+    return is_answered and future.result() is not None
 
 
 def _answer(asked: Mapping[UUID, asyncio.Future[Claimed | None]], found: Mapping[UUID, Claimed] | Exception) -> None:
