@@ -12,7 +12,7 @@ _GETS = (
     r"gets?\b|should\b|must\b|shall\b|will\b|needs?\b|ha(?:s|ve)\s+to\b|and\b|or\b"
     r"|bekomm|soll|erh[aä]lt|müssen\b|muss\b|und\b"
 )
-_DEFINITE = re.compile(rf"\b(?:{_ARTICLE})$", re.I)
+_DEFINITE = re.compile(rf"\b(?!her$)(?:{_ARTICLE})$", re.I)  # "make her admin" gives a role
 _OBJECT = re.compile(
     r"\s+(?:an?|the|my|our|your|his|her|their|this|that|it|me|us|him|them|ein\w*|de[rnm]|das|die)\b", re.I
 )  # what follows a verb

@@ -84,6 +84,7 @@ def test_a_sum_said_of_somebody_else_is_not_theirs(said: str, staff: str, amount
     [
         ("Make ann@mill.example an admin", "admin", True),
         ("Give ann@mill.example the admin role", "admin", True),
+        ("Is ann@mill.example new? Make her admin", "admin", True),
         ("Promote ann@mill.example to admin and tell the admin of today", "admin", True),
         ("Ask the admin what is wrong, and make ann@mill.example a reader", "admin", False),
         ("The admin says ann@mill.example is new, let her read", "admin", False),
