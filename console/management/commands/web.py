@@ -3,18 +3,20 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 from uvicorn.main import STARTUP_FAILURE  # type: ignore[attr-defined]  # the status that uvicorn itself exits with
 
-from console import stopping
+from console import pools, stopping
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper
 
 # An open page keeps its socket for ever; a stop does not wait longer than this for it.
 GRACE_SECONDS = 5
-POOL = {"min_size": 2, "max_size": 20, "timeout": 10}
 
 
 class Server(uvicorn.Server):
@@ -64,4 +66,5 @@ def _pool_connections() -> None:
     """
     database = connections.settings["default"]
     database["CONN_MAX_AGE"] = 0
-    database["OPTIONS"] = {**database["OPTIONS"], "pool": POOL}
+    database["OPTIONS"] = {**database["OPTIONS"], "pool": pools.OPTIONS}
+    pools.guard(cast("DatabaseWrapper", connections["default"]))
