@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.db.models import F, Prefetch, Q
+from django.db.models import F, Prefetch
 from django.utils.text import Truncator
 
 from releases.bundles import ToolManifest
@@ -159,10 +159,8 @@ def refused(manifests: Iterable[ToolManifest]) -> dict[str, Badge]:
         return {}
     rows = McpTool.objects.filter(server__name__in={manifest.server for manifest in pinned.values()})
     known = {
-        offering.full_name(server, name): (digest, is_off)
-        for server, name, digest, is_off in rows.values_list(
-            "server__name", "name", "digest", Q(server__disabled_at__isnull=False)
-        )
+        offering.full_name(server, name): (digest, off_since is not None)
+        for server, name, digest, off_since in rows.values_list("server__name", "name", "digest", "server__disabled_at")
     }
     found = {name: _refused(manifest.schema_digest, *known.get(name, ("", False))) for name, manifest in pinned.items()}
     return {name: badge for name, badge in found.items() if badge}
