@@ -238,10 +238,11 @@ def _parameters(spec: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _tool(found: Inspection, given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     step = found.step
     said = str(result.get("error") or folding.told(result))
+    how = labels.error(step.error).lower()
     found.sentence = {
         StepStatus.STARTED: f"{step.name} is running.",
         StepStatus.DONE: f"{step.name} returned a result.",
-        StepStatus.FAILED: f"{step.name} failed: {labels.error(step.error).lower()}.",
+        StepStatus.FAILED: f"{step.name} failed{'' if how == 'failed' else f': {how}'}.",
         StepStatus.REFUSED: f"{step.name} was not called.",
         StepStatus.UNKNOWN: f"It is not known whether {step.name} happened. A person settles it.",
     }[StepStatus(step.status)]
