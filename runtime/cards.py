@@ -19,6 +19,7 @@ from runtime.policies.provenance import Origin
 from runtime.turns import Turn
 
 FIXED = frozenset({"target", "destination"})  # what an approver may not turn into something else
+NO_NOUNS = frozenset({"at", "bcc", "by", "cc", "for", "from", "in", "of", "on", "to", "when", "where", "with"})
 BY_USER = "typed by the user"
 SEEN = {BY_USER: "though it stands in what the user wrote: it could mean something else there"}
 ICONS = {"user": "message-square", "tool": "square-terminal", "model": "sparkles", "refused": "shield"}
@@ -81,6 +82,8 @@ def _unasked(turn: Turn, manifest: ToolManifest, ask: Ask) -> str:
 def _called(manifest: ToolManifest, alone: provenance.Evidence) -> str:
     name = alone.argument.replace("_", " ")
     is_text = manifest.arguments.get(alone.argument) in ("content", "label", "free")
+    if name in NO_NOUNS:
+        name = f"value of “{name}”"
     return f"“{alone.value[:60]}” in the {name}" if is_text else f"the {name}"
 
 

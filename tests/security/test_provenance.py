@@ -137,7 +137,7 @@ def test_the_card_says_why_a_value_that_the_user_wrote_is_not_meant():
     request = ApprovalRequest.objects.get()
     to = next(field for field in request.fields if field["name"] == "to")
     assert to["origin"] == "on nobody's word: the user only called it old, wrong or a fraud"
-    assert "has not said the to for this." in request.why
+    assert "has not said the value of “to” for this." in request.why
 
 
 def test_a_day_without_a_year_is_within_a_year_of_the_run():
