@@ -84,7 +84,7 @@ async def apart(call: Awaitable[Any]) -> Any:
         task.add_done_callback(_forget)
         raise
     if task.cancelled():
-        raise RuntimeError("It cancelled its own task.")
+        raise RuntimeError("The tool cancelled its own task.")
     return task.result()
 
 

@@ -140,8 +140,7 @@ async def _reply(turn: Turn, request: ModelRequest, timeout_s: float) -> Reply:
     limit = max(0.1, min(timeout_s, left))
     try:
         async with asyncio.timeout(limit):
-            reply: Reply = await flights.apart(providers.get(request.model).reply(request, drafts.unheard))
-            return reply
+            return await providers.get(request.model).reply(request, drafts.unheard)
     except TimeoutError as late:
         raise ProviderError("timeout", f"No answer within {limit:g} s.", retry=True) from late
 

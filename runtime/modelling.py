@@ -84,8 +84,7 @@ async def _ask(engine: Shell, turn: Turn, request: ModelRequest) -> Reply:
     limit = max(0.1, min(request.model.timeout_s + 1, left))
     try:
         async with drafts.Writing(engine, turn, texts.watched(turn)) as draft, asyncio.timeout(limit):
-            reply: Reply = await flights.apart(providers.get(request.model).reply(request, draft.add))
-            return reply
+            return await providers.get(request.model).reply(request, draft.add)
     except TimeoutError as late:
         raise ProviderError("timeout", f"No answer within {limit:g} s.", retry=True) from late
 

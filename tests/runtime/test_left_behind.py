@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-
-from runtime import grading, modelling, verification, verifiers, verifying
-from runtime.providers.base import ProviderError
+from runtime import verification, verifiers, verifying
 from runtime.tools import Unknown
 from runtime.verifiers import Verifier
 
@@ -59,17 +55,3 @@ async def test_a_look_up_of_what_became_of_a_call():
     finding = await told(verifying._ask(cast(Any, None), turn, manifest, entry, deaf(may_end)), may_end)
 
     assert finding == Unknown("The other system did not answer within 0.05 s.")
-
-
-async def test_a_model(monkeypatch):
-    may_end = asyncio.Event()
-    monkeypatch.setattr(modelling.providers, "get", lambda spec: SimpleNamespace(reply=deaf(may_end)))
-    monkeypatch.setattr(modelling.budgeting, "left", lambda budgets, spent: timedelta(seconds=TIMEOUT_S))
-    monkeypatch.setattr(modelling.texts, "watched", lambda turn: None)
-    turn = cast(Any, SimpleNamespace(budgets=None, spent=lambda: None))
-    request = cast(Any, SimpleNamespace(model=SimpleNamespace(timeout_s=60)))
-
-    for asking in (modelling._ask(cast(Any, None), turn, request), grading._reply(turn, request, 60)):
-        with pytest.raises(ProviderError, match="No answer within"):
-            await told(asking, may_end)
-        may_end.clear()
