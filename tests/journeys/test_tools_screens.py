@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from console.models import User
 from console.roles import Role
 from releases import releases
 from releases.models import Release
+from telemetry import rollups
 from telemetry.models import MetricPoint
 from tests.builders import a_breaker, a_bundle, a_release, a_switch, a_tool, a_user, an_agent
 from tests.journeys import doors, looks
@@ -53,8 +55,9 @@ def stage(database: str) -> Stage:
     a_release(an_agent("other-couriers", "Other couriers"), tools=[{**PAY, "effect": "egress"}])
     a_switch(target="courier_read", reason="They moved.")
     a_breaker("courier_pay")
+    # The roll-up counts the present and the previous hour again, and would find no runs for this figure.
     MetricPoint.objects.create(
-        hour=now().replace(minute=0, second=0, microsecond=0), agent=agent, release=active, dimension="tool",
+        hour=rollups.hour_of(now() - timedelta(hours=6)), agent=agent, release=active, dimension="tool",
         name="courier_pay", runs=9, tool_calls=40, tool_errors=2, tool_refused=3, tool_asked=4,
         working_histogram={"300": 40},
     )  # fmt: skip
