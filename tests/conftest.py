@@ -8,10 +8,11 @@ from django.conf import settings
 from django.core.cache import cache
 
 from console import queue
+from tests import tables
 
 
 def pytest_configure() -> None:
-    """What would only slow tests down: hashed names of static files, and hashing of passwords."""
+    """What would only slow tests down: hashed names of static files, hashing of passwords, truncated tables."""
     settings.STORAGES = {
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -23,6 +24,7 @@ def pytest_configure() -> None:
         layer = settings.CHANNEL_LAYERS["default"]
         settings.CHANNEL_LAYERS = {"default": {**layer, "CONFIG": {**layer["CONFIG"], "prefix": f"test-{worker}"}}}
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    tables.empty_after_each_test()
 
 
 @pytest.fixture(autouse=True)
