@@ -128,7 +128,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = ENV.redis_url or "redis://127.0.0.1:6379/0"
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}
-    for name in ("runs-interactive", "runs-background", "runs-evaluation", "chores")
+    for name in ("runs-interactive", "runs-background", "runs-evaluation", "chores", "callbacks")
 }
 RQ = {"JOB_CLASS": "console.queue.Job", "QUEUE_CLASS": "console.queue.Queue", "COMMIT_MODE": "on_db_commit"}
 RQ_SHOW_ADMIN_LINK = False

@@ -15,17 +15,19 @@ from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import DatabaseError, transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db import transaction
+from django.db.models import Exists, F, Func, OuterRef, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils.timezone import now
 
-from console import audit, fetch, ids, live, problems
+from console import audit, fetch, live, problems
 from console.actors import Actor
 from console.states import move
-from runtime import callbacks, queueing
+from runtime import callbacks, lanes, queueing
 from runtime.models import Callback, Delivery, DeliveryAttempt, Run, RunEvent
 from runtime.policies import delivering
 from runtime.policies.delivering import Delivered, GiveUp, Outcome, TryAgain
+from runtime.policies.lanes import Lane
 from runtime.states import DELIVERY_MOVES, DeliveryStatus
 
 log = logging.getLogger(__name__)
@@ -33,38 +35,47 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 10.0
 CLAIM = timedelta(seconds=60)  # longer than one attempt can take
 DERIVE_AT_MOST = 500
-SWEEP_AT_MOST = 100
-SWEEP_FOR_S = 20.0
+SWEEP_AT_MOST = 1000
+SWEEP_OF_A_LANE = 100
 LONGEST_ERROR = 500
 LONGEST_REASON = 500
 TOPIC = "deliveries"
 
 
 def deliver(run_id: UUID) -> int:
-    """Send what is due of one run, in order, until one fails. Returns how many were taken; twice is harmless."""
-    derive([run_id])
+    """Send what is due of one run, in order, until one fails. Returns how many were taken; twice is harmless.
+
+    While its lane is full (see `policies.lanes`) nothing is sent: it waits without a thread and is asked for again.
+    """
+    lane = _lane(run_id)
+    if lane is None or not lanes.OURS.enter(lane, run_id):
+        return 0
     taken = 0
-    while (claimed := _claim(run_id)) is not None:
-        if not _attempt(claimed):
-            break
-        taken += 1
+    try:
+        derive([run_id])
+        while not lanes.OURS.is_closed and (claimed := _claim(run_id)) is not None:
+            if not _attempt(claimed, lane):
+                break
+            taken += 1
+    finally:
+        queueing.callbacks_due(lanes.OURS.leave(lane))
     return taken
 
 
-def sweep() -> int:
-    """Make the deliveries nobody asked for yet, and send what is due. Returns how many were taken."""
+def sweep() -> list[UUID]:
+    """Make the deliveries nobody asked for yet, and ask for what is due. Returns the runs it is due of.
+
+    Each client's host in turn: those of one that have waited for longest, however many, leave room for the others.
+    """
     derive()
-    until, taken = time.monotonic() + SWEEP_FOR_S, 0
-    for run_id in list(_due().values_list("run_id", flat=True)[:SWEEP_AT_MOST]):
-        if time.monotonic() > until:  # receivers are slow; the next sweep goes on with the oldest
-            break
-        try:
-            taken += deliver(run_id)
-        except DatabaseError:
-            raise
-        except Exception:  # it comes due again; what stands behind it does not wait for that
-            log.exception("What is due of %s could not be sent.", ids.public("run", run_id))
-    return taken
+    due = list(_due_by_turns()[:SWEEP_AT_MOST])
+    queueing.callbacks_due(due)
+    return due
+
+
+def _lane(run_id: UUID) -> Lane | None:
+    run = Run.objects.filter(pk=run_id).values_list("started_by_id", "callback_url").first()
+    return lanes.lane_of(*run) if run else None
 
 
 @transaction.atomic
@@ -136,6 +147,15 @@ def _due() -> QuerySet[Delivery]:
     return pending.filter(~Exists(earlier), next_at__lte=now()).order_by("next_at")
 
 
+def _due_by_turns() -> QuerySet[Delivery, UUID]:
+    """The runs of what is due: first one of each lane, then a second one of each, and so on."""
+    host = Func("run__callback_url", template="substring(%(expressions)s from '//([^/?#]*)')")
+    lane: list[F | Func] = [F("run__started_by_id"), host]
+    place = Window(RowNumber(), partition_by=lane, order_by="next_at")
+    first = _due().annotate(place=place).filter(place__lte=SWEEP_OF_A_LANE)
+    return first.order_by("place", "next_at").values_list("run_id", flat=True)
+
+
 @transaction.atomic
 def _claim(run_id: UUID) -> Delivery | None:
     """Take the run's first open message for one attempt; None when it is not due or there is none.
@@ -154,12 +174,13 @@ def _claim(run_id: UUID) -> Delivery | None:
     return first
 
 
-def _attempt(claimed: Delivery) -> bool:
+def _attempt(claimed: Delivery, lane: Lane) -> bool:
     runs = Run.objects.select_related("agent", "release").defer("release__content")
     claimed.run = runs.get(pk=claimed.run_id)
     began = time.monotonic()
     outcome = _send(claimed)
     took_ms = round((time.monotonic() - began) * 1000)
+    lanes.OURS.tell(lane, took_ms / 1000)
     after = delivering.decide_next(outcome, claimed.attempts, random.random())
     _record(claimed, outcome, took_ms, after)
     live.announce(TOPIC, f"run:{claimed.run.public_id}")

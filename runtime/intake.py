@@ -28,11 +28,11 @@ from rq.queue import Queue
 
 from console import queue
 from runtime.batching import MOST_AT_ONCE, Batches, Taken
-from runtime.policies import placing
+from runtime.policies import lanes, placing
 
 log = logging.getLogger(__name__)
 
-CHORES_AT_ONCE = 8
+AT_ONCE = {queue.CHORES: 8, queue.CALLBACKS: lanes.PLACES}  # threads of each queue that is none of runs
 WAIT_S = 5
 KEEP_EVERY_S = 30
 LONGEST_BACKOFF_S = 2.0
@@ -63,7 +63,7 @@ class Started:
 
 
 class Intake:
-    """The places of one worker. `queues` are those of runs by priority, then the one of chores."""
+    """The places of one worker. `queues` are those of runs by priority, then others with threads of their own."""
 
     def __init__(self, worker: Registered, batches: Batches, loop: asyncio.AbstractEventLoop, *, places: int) -> None:
         self.worker = worker
@@ -78,7 +78,8 @@ class Intake:
         self._is_waiting_for_room = False
         self._handed: tuple[int, bytes] | None = None
         self._ended: queues.SimpleQueue[tuple[Started, BaseException | None] | None] = queues.SimpleQueue()
-        self._chores = ThreadPoolExecutor(max_workers=CHORES_AT_ONCE, thread_name_prefix="chore")
+        self._threaded = [each.name for each in batches.queues[batches.chained :]]
+        self._rooms = [ThreadPoolExecutor(AT_ONCE[name], thread_name_prefix=name) for name in self._threaded]
         self._kept_at = time.monotonic()
         self._on_empty: Callable[[], None] | None = None
         self._threads = [
@@ -102,7 +103,8 @@ class Intake:
         self._ended.put(None)
         for thread in self._threads:
             thread.join(timeout=timeout)
-        self._chores.shutdown(wait=False, cancel_futures=True)
+        for room in self._rooms:
+            room.shutdown(wait=False, cancel_futures=True)
 
     @property
     def running(self) -> list[Started]:
@@ -167,8 +169,9 @@ class Intake:
 
     def _limits(self) -> list[int]:
         chained = self.batches.chained
-        chores = [CHORES_AT_ONCE - count for count in self._counts[chained:]]
-        return [*placing.limits(self.places, self._counts[:chained]), *chores]
+        counts = zip(self._threaded, self._counts[chained:], strict=True)
+        threaded = [AT_ONCE[name] - count for name, count in counts]
+        return [*placing.limits(self.places, self._counts[:chained]), *threaded]
 
     def _wait(self, *, is_empty: bool) -> None:
         with self._lock:
@@ -224,13 +227,17 @@ class Intake:
                 if _is_coroutine(function):
                     started.future = self.loop.create_task(function(*args))
                 else:
-                    started.future = self.loop.run_in_executor(self._chores, _chore, function, args)
+                    started.future = self.loop.run_in_executor(self._room(started.place), _chore, function, args)
             except Exception as wrong:  # it does not take these ids
                 self._ended.put((started, wrong))
                 continue
             started.future.add_done_callback(functools.partial(self._done, started))
             if started.is_stopped:
                 started.future.cancel()
+
+    def _room(self, place: int) -> ThreadPoolExecutor:
+        """The threads of a queue; those of the first that has any for what came by a queue of runs."""
+        return self._rooms[max(0, place - self.batches.chained)]
 
     def _done(self, started: Started, future: asyncio.Future[Any]) -> None:
         self._ended.put((started, asyncio.CancelledError() if future.cancelled() else future.exception()))

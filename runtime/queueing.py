@@ -9,6 +9,7 @@ from console import ids, queue
 from runtime.states import RunPriority
 
 ENTRY_POINT = "runtime.jobs.run_turn"
+CALLBACK = "runtime.jobs.deliver_callback"
 QUEUES = dict(zip(RunPriority, queue.RUN_QUEUES, strict=True))
 
 
@@ -26,4 +27,11 @@ def enqueue_runs(runs: Sequence[tuple[UUID, int, str]]) -> None:
 
 def callback_due(run_id: UUID) -> None:
     """The run's state has changed: tell the caller's URL now instead of at the next sweep."""
-    queue.enqueue("runtime.jobs.deliver_callback", ids.public("run", run_id))
+    key = ids.public("run", run_id)
+    queue.enqueue(CALLBACK, key, job_id=f"callback-{key}", queue=queue.CALLBACKS)
+
+
+def callbacks_due(run_ids: Sequence[UUID]) -> None:
+    """Tell the callers of these runs now; what is queued still stays as it is."""
+    keys = [ids.public("run", run_id) for run_id in run_ids]
+    queue.enqueue_all(CALLBACK, [(key, f"callback-{key}", queue.CALLBACKS) for key in keys])

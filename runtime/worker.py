@@ -1,4 +1,4 @@
-"""The RQ worker of runs: many turns at once on one asyncio loop, chores in threads.
+"""The RQ worker of runs: many turns at once on one asyncio loop, chores and callbacks in threads.
 
 This module, `intake`, `batching`, `console.queue` and the scheduler are the only ones that know RQ (`rq>=3.0,<3.1`).
 RQ's worker takes one job, executes it and looks for the next. This one executes on a loop in the main thread what its
@@ -42,7 +42,7 @@ from rq.worker import BaseWorker, WorkerStatus
 
 from console import alarms, queue
 from releases import switches
-from runtime import leases, pools, providers, recovery, toolbox, workers
+from runtime import lanes, leases, pools, providers, recovery, toolbox, workers
 from runtime.batching import Batches
 from runtime.engine import Engine
 from runtime.intake import Intake
@@ -92,7 +92,7 @@ def open_pool(size: int = 10) -> AsyncConnectionPool[Any]:
 
 
 class AsyncWorker(BaseWorker):
-    """An RQ worker whose jobs overlap. Its queues are those of runs by priority, then the one of chores."""
+    """An RQ worker whose jobs overlap. Its queues are those of runs by priority, then those of chores and callbacks."""
 
     def __init__(
         self,
@@ -236,6 +236,7 @@ class AsyncWorker(BaseWorker):
         await self._stopping.wait()
         listener.cancel()
         self.intake.close()
+        lanes.OURS.close()
         await self._wind_down()
         await asyncio.to_thread(self._end_life)
         ticker.cancel()

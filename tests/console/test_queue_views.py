@@ -31,7 +31,7 @@ def test_the_queues_are_counted(admin):
 
     html = admin.get("/queues/").content.decode()
 
-    assert [row["queued"] for row in admin.get("/queues/").context["queues"]] == [0, 0, 0, 1]
+    assert [row["queued"] for row in admin.get("/queues/").context["queues"]] == [0, 0, 0, 1, 0]
     assert "No worker is running" in html
 
 

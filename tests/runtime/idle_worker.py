@@ -30,6 +30,10 @@ def chore(_: str = "") -> None:
     time.sleep(0.3)
 
 
+def hang(_: str = "") -> None:
+    time.sleep(60)
+
+
 def freeze(_: str = "") -> None:
     """A chore that stops the loop from ticking."""
     from runtime import worker
@@ -37,7 +41,7 @@ def freeze(_: str = "") -> None:
     worker.current().loop.call_soon_threadsafe(time.sleep, 60)
 
 
-ENTRY_POINTS = (wait, nothing, fail, chore, freeze)
+ENTRY_POINTS = (wait, nothing, fail, chore, hang, freeze)
 
 
 def allow() -> None:

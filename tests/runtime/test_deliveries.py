@@ -8,20 +8,24 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
+import django_rq
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 from django.utils.timezone import now
 
-from console import ids, problems
+from console import ids, problems, queue
 from console.models import AuditEntry
 from console.roles import Role
-from runtime import deliveries
+from runtime import deliveries, lanes
 from runtime.models import Callback, Delivery, DeliveryAttempt, Run
 from runtime.policies.delivering import WAITS
+from runtime.policies.lanes import PLACES
 from runtime.states import FINAL, DeliveryStatus, RunStatus
 from tests.builders import a_release, a_run, an_actor, an_agent, an_event
 from tests.programs import Program
@@ -30,6 +34,13 @@ from tests.runtime.receivers import close, receiving, slow
 pytestmark = pytest.mark.django_db
 
 ALL = ["run.started", "run.waiting", "run.resumed", "run.finished"]
+
+
+@pytest.fixture(autouse=True)
+def ours(monkeypatch):
+    """A worker that has sent nothing yet."""
+    monkeypatch.setattr(lanes, "OURS", lanes.Lanes())
+    return lanes.OURS
 
 
 @pytest.fixture
@@ -54,6 +65,11 @@ def told(receiver) -> list[str]:
     return [json.loads(body)["type"] for _, body in receiver.got]
 
 
+def sweep() -> int:
+    """What the sweep asks for, done by one worker. Returns how many messages were taken."""
+    return sum(map(deliveries.deliver, deliveries.sweep()))
+
+
 def come_due() -> None:
     Delivery.objects.filter(status=DeliveryStatus.PENDING).update(next_at=now())
 
@@ -63,7 +79,7 @@ def test_each_event_is_told_once_and_in_order(receiver):
 
     assert deliveries.deliver(run.pk) == 4
     assert deliveries.deliver(run.pk) == 0
-    assert deliveries.sweep() == 0
+    assert sweep() == 0
 
     assert told(receiver) == ALL
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 4
@@ -80,10 +96,10 @@ def test_only_what_the_caller_asked_for_is_told(receiver):
 
 def test_a_change_is_told_while_the_run_goes_on(receiver):
     run = a_told_run(receiver.url, "run.started", "run.waiting")
-    deliveries.sweep()
+    sweep()
     an_event(run, "run.resumed")
 
-    deliveries.sweep()
+    sweep()
 
     assert told(receiver) == ["run.started", "run.waiting", "run.resumed"]
     assert Callback.objects.get().is_open
@@ -110,7 +126,7 @@ def test_a_failed_attempt_is_repeated_later_with_the_same_id(receiver):
     assert "500" in row.last_error
 
     come_due()
-    assert deliveries.sweep() == 1
+    assert sweep() == 1
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
     assert [headers["Steadyhand-Attempt"] for headers, _ in receiver.got] == ["1", "2"]
 
@@ -121,12 +137,12 @@ def test_what_comes_later_waits_for_what_comes_before(receiver):
 
     assert deliveries.deliver(run.pk) == 0
     Delivery.objects.filter(kind="run.finished").update(next_at=now() - timedelta(hours=1))
-    assert deliveries.sweep() == 0
+    assert sweep() == 0
     assert deliveries.deliver(run.pk) == 0
     assert told(receiver) == ["run.started"]
 
     come_due()
-    assert deliveries.sweep() == 4
+    assert sweep() == 4
     assert told(receiver) == ["run.started", *ALL]
 
 
@@ -201,7 +217,7 @@ def test_a_run_that_has_not_ended_is_not_told_as_ended(receiver, status):
     Callback.objects.create(run=run)
     an_event(run, "run.started")
 
-    assert deliveries.sweep() == 0
+    assert sweep() == 0
 
     assert receiver.got == []
 
@@ -211,10 +227,10 @@ def test_a_worker_that_died_while_sending_leaves_a_row_that_comes_due_again(rece
     deliveries.derive()
     assert deliveries._claim(run.pk)  # and then it is killed
 
-    assert deliveries.sweep() == 0
+    assert sweep() == 0
     Delivery.objects.update(next_at=now() - timedelta(seconds=1))
 
-    assert deliveries.sweep() == 1
+    assert sweep() == 1
     first, second = DeliveryAttempt.objects.order_by("number")
     assert (first.took_ms, second.answer) == (None, 204)
 
@@ -280,9 +296,9 @@ def test_a_worker_killed_between_sending_and_recording_leads_to_the_same_message
     began.set()
     assert sender.wait(30) == -signal.SIGKILL
 
-    assert deliveries.sweep() == 0  # the claim holds
+    assert sweep() == 0  # the claim holds
     Delivery.objects.update(next_at=now())
-    assert deliveries.sweep() == 1
+    assert sweep() == 1
 
     assert len(receiver.got) == 2
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
@@ -301,7 +317,7 @@ def test_a_cancelled_run_is_told_once_its_end_is_committed(receiver):
     key = program.post("/runs", body).json()["run_id"]
 
     program.post(f"/runs/{key}/cancel", {"reason": "Not needed."})
-    assert deliveries.sweep() == 2
+    assert sweep() == 2
 
     assert told(receiver) == ["run.cancel_requested", "run.finished"]
     last = json.loads(receiver.got[-1][1])
@@ -376,6 +392,84 @@ def test_a_message_that_cannot_be_made_keeps_no_other_from_being_sent(receiver, 
 
     monkeypatch.setattr(deliveries.callbacks, "message", message)
 
-    assert deliveries.sweep() == 1
+    first, second = deliveries.sweep()
+    with pytest.raises(LookupError):
+        deliveries.deliver(first)
+    assert deliveries.deliver(second) == 1
     assert Delivery.objects.get(run=other).status == DeliveryStatus.DELIVERED
     assert Delivery.objects.get(run=broken).next_at > now()
+
+
+# Slow receivers
+
+
+def waiting_jobs() -> list[str]:
+    return [str(job.args[0]) for job in django_rq.get_queue(queue.CALLBACKS).get_jobs()]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receiver_that_hangs_holds_up_no_other_client_and_its_rest_waits_without_a_thread(receiver, monkeypatch):
+    monkeypatch.setattr(deliveries, "TIMEOUT_S", 50.0)
+    over = threading.Event()
+
+    def work(run: Run) -> int:
+        try:
+            return deliveries.deliver(run.pk)
+        finally:
+            connection.close()
+
+    with receiving() as hanging, ThreadPoolExecutor(PLACES) as room:
+        hanging.answers = [lambda _: over.wait(60)] * PLACES
+        client = str(ids.new())
+        slow_ones = [a_told_run(hanging.url, started_by_id=client) for _ in range(PLACES)]
+        other = a_told_run(receiver.url)
+        try:
+            sent = [room.submit(work, run) for run in slow_ones]
+            assert room.submit(work, other).result(timeout=40) == 1
+            assert [done.result() for done in islice(as_completed(sent, timeout=40), PLACES - 2)] == [0] * (PLACES - 2)
+            assert sum(not each.done() for each in sent) == 2
+        finally:
+            over.set()
+
+    asked_again = set(waiting_jobs())
+    assert asked_again
+    assert asked_again < {run.public_id for run in slow_ones}
+
+
+def test_the_sweep_leaves_room_for_each_client_and_each_of_its_hosts(receiver, monkeypatch):
+    monkeypatch.setattr(deliveries, "SWEEP_OF_A_LANE", 2)
+    late = [a_told_run("https://slow.example/hook", started_by_id="a") for _ in range(5)]
+    deliveries.derive()
+    Delivery.objects.update(next_at=now() - timedelta(hours=1))
+    mine, others = (
+        a_told_run(url, started_by_id=client)
+        for url, client in (("https://quick.example/x?slow.example", "a"), ("https://slow.example/hook", "b"))
+    )
+
+    asked = deliveries.sweep()
+
+    assert {mine.pk, others.pk} < set(asked[:3])
+    assert len(set(asked) & {run.pk for run in late}) == len(asked) - 2 == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_due_is_asked_for_in_a_queue_of_its_own_and_once(receiver):
+    run = a_told_run(receiver.url)
+
+    deliveries.sweep()
+    deliveries.sweep()
+
+    assert waiting_jobs() == [run.public_id]
+    assert django_rq.get_queue(queue.CHORES).count == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_stops_sends_nothing_more_and_forgets_nothing(receiver, ours):
+    first, second = a_told_run(receiver.url, *ALL), a_told_run(receiver.url)
+    receiver.answers = [lambda handler: (ours.close(), handler.send_response(204), handler.end_headers())]
+
+    assert deliveries.deliver(first.pk) == 1
+    assert deliveries.deliver(second.pk) == 0
+
+    assert len(receiver.got) == 1
+    assert set(deliveries.sweep()) == {first.pk, second.pk}

@@ -253,6 +253,17 @@ def test_chores_neither_starve_nor_take_the_places_of_runs(idle):
     assert waiting.get_status() == JobStatus.QUEUED
 
 
+def test_callbacks_that_hang_hold_up_no_chore(idle):
+    idle.start()
+    hanging = [enqueue("hang", name=queue.CALLBACKS) for _ in range(20)]
+    until(lambda: sum(map(is_started, hanging)) == 16, SECONDS)
+
+    chore = enqueue("chore", name=queue.CHORES, result_ttl=60)
+
+    until(lambda: chore.get_status() == JobStatus.FINISHED, SECONDS)
+    assert sum(map(is_started, hanging)) == 16
+
+
 def test_a_burst_of_evaluations_does_not_delay_an_interactive_run(idle):
     """The worker is full of evaluations; the interactive run still starts at once, on a place kept for it."""
     idle.start("w1", turns_at_once=10)
