@@ -40,7 +40,7 @@ from runtime.policies.values import Kind, Value
 
 __all__ = [
     "NOBODY", "SELF", "SENTENCES", "Authored", "Evidence", "Justified", "Knowledge", "Labels", "Origin",
-    "Source", "Unjustified", "Verdict", "as_json", "decide", "effective", "sentence",
+    "Source", "Unjustified", "Verdict", "as_json", "decide", "sentence",
 ]  # fmt: skip
 ANOTHER = Source(Origin.NOBODY, "the user has named another one")
 OF_OTHERS = Source(Origin.NOBODY, "the user said it of something else")
@@ -75,27 +75,18 @@ def as_json(verdict: Verdict, known: Knowledge) -> dict[str, Any]:
 
 def decide(known: Knowledge, labels: Labels, arguments: Mapping[str, Any]) -> Verdict:
     """Say whether a call needs a person for what it does and for where its values come from."""
-    effect = effective(labels, arguments)
-    if effect == "read":
+    if labels.effect == "read":
         return Justified("read", "It changes nothing.")
-    if not labels.is_labelled or effect not in EFFECTS:
+    if not labels.is_labelled or labels.effect not in EFFECTS:
         return Unjustified("unlabelled", "Nobody has reviewed what this tool can do.")
-    if effect == "destructive":
+    if labels.effect == "destructive":
         return Unjustified("destructive", "This cannot be undone.")
     if not known.is_tainted:
         return Justified("untainted", "The run has read nothing that an outsider could have written.")
-    return _decide_tainted(known, labels, effect, arguments)
+    return _decide_tainted(known, labels, arguments)
 
 
-def effective(labels: Labels, arguments: Mapping[str, Any]) -> str:
-    """The effect of this call: with every destination left out, nothing leaves, and a way out is a plain write."""
-    ways = [name for name, kind in labels.arguments.items() if kind == "destination"]
-    if labels.effect == "egress" and ways and not any(is_given(arguments.get(name)) for name in ways):
-        return "write"
-    return labels.effect
-
-
-def _decide_tainted(known: Knowledge, labels: Labels, effect: str, arguments: Mapping[str, Any]) -> Verdict:
+def _decide_tainted(known: Knowledge, labels: Labels, arguments: Mapping[str, Any]) -> Verdict:
     known.catch_up()
     evidence: list[Evidence] = []
     parties, company = _parties(known, labels, arguments), _Company(known, labels, arguments)
