@@ -14,8 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 HARDEST = 100
-HEAD_BYTES = 300  # of a message that is too large, in which its id is looked for
-REQUEST_ID = re.compile(rb'"id"\s*:\s*(\d{1,18}|"[\w-]{1,60}")')
+END_BYTES = 300  # at either end of a message that is not read, in which its id is looked for
+# Of the message itself and of nothing in it: at the beginning, or at the end, where some packages write it.
+VERSION = rb'"jsonrpc"\s*:\s*"2\.0"'
+NAMED = rb'"id"\s*:\s*(\d{1,18}|"[\w-]{1,60}")'
+FIRST = re.compile(rb"[^{]{0,200}\{\s*(?:" + VERSION + rb"\s*,\s*)?" + NAMED)
+LAST = re.compile(NAMED + rb"\s*(?:,\s*" + VERSION + rb"\s*)?\}\s*\Z")
+PARSE_ERROR = -32700  # of JSON-RPC
 CUT = "steadyhand/cut"  # in `_meta` of a result that stands for one that was too large
 
 
@@ -42,7 +47,7 @@ class Sieve:
         self._tail = b""  # the last bytes of this message: a separator may have begun in them
         self._hash: Any = None  # of a message that is too large
         self._passed = 0
-        self._request_id: int | str | None = None
+        self._head = self._end = b""
 
     def feed(self, chunk: bytes) -> Iterator[bytes | TooLarge]:
         """The messages that end in this chunk, each with its separator.
@@ -73,9 +78,10 @@ class Sieve:
         if self._hash is None:
             self._hash = hashlib.sha256(self._kept)
             self._passed = len(self._kept)
-            self._request_id = _id_in(bytes(self._kept[:HEAD_BYTES]) + piece[:HEAD_BYTES])
+            self._head, self._end = bytes(self._kept[:END_BYTES]) + piece[:END_BYTES], bytes(self._kept[-END_BYTES:])
             self._kept.clear()
         self._hash.update(piece)
+        self._end = (self._end + piece)[-END_BYTES:]
         self._passed += len(piece)
         if self._passed > self.cap * HARDEST:
             raise StreamTooLong(f"more than {self.cap * HARDEST:,} bytes in one message")
@@ -86,7 +92,7 @@ class Sieve:
             whole = bytes(self._kept)
             self._kept.clear()
             return whole
-        found = TooLarge(self._passed, self._hash.hexdigest(), self._request_id)
+        found = TooLarge(self._passed, self._hash.hexdigest(), _id_in(self._head, self._end))
         self._hash = None
         return found
 
@@ -102,6 +108,25 @@ def stand_in(found: TooLarge, request_id: int | str) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": request_id, "result": result}).encode()
 
 
-def _id_in(head: bytes) -> int | str | None:
-    found = REQUEST_ID.search(head)
+def unreadable(request_id: int | str, why: str) -> bytes:
+    """The JSON of an error in place of an answer that is none, so that whoever waits for it need not wait."""
+    error = {"code": PARSE_ERROR, "message": f"The answer cannot be read: {why}"}
+    return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode()
+
+
+def answered(message: bytes) -> int | str | None:
+    """The id of the request that a message answers which is no message of the protocol; None if it answers none."""
+    try:
+        found = json.loads(message)
+    except (ValueError, RecursionError):
+        head, end = message[:END_BYTES], message[-END_BYTES:]
+        return _id_in(head, end) if b'"jsonrpc"' in head + end else None
+    if not isinstance(found, dict) or "method" in found or not ("jsonrpc" in found or "result" in found):
+        return None
+    key = found.get("id")
+    return key if isinstance(key, int | str) and not isinstance(key, bool) else None
+
+
+def _id_in(head: bytes, end: bytes) -> int | str | None:
+    found = FIRST.match(head) or LAST.search(end)
     return json.loads(found[1]) if found else None

@@ -22,9 +22,10 @@ import anyio
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
+from pydantic import ValidationError
 
 from console import redact
-from runtime.mcp.sieve import Sieve, StreamTooLong, TooLarge, stand_in
+from runtime.mcp.sieve import Sieve, StreamTooLong, TooLarge, answered, stand_in, unreadable
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 CHUNK_BYTES = 65_536
@@ -148,15 +149,27 @@ async def _read(child: Child, incoming: Any, cap_bytes: int) -> None:
 
 
 def _parsed(message: bytes | TooLarge) -> SessionMessage | None:
-    """One message; None for what is none. Servers that print to their output are not taken down for it."""
+    """One message; None for what is none. Servers that print to their output are not taken down for it.
+
+    An answer that cannot be read (nested too deeply, text that is no text) is an error to whoever waits for it.
+    """
     if isinstance(message, TooLarge):
         if message.request_id is None:
             return None
         message = stand_in(message, message.request_id)
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(message, by_name=False))
-    except ValueError:
-        return None
+    except ValueError as wrong:
+        request_id = answered(message)
+        if request_id is None:
+            return None
+        return SessionMessage(jsonrpc_message_adapter.validate_json(unreadable(request_id, _why(wrong)), by_name=False))
+
+
+def _why(wrong: ValueError) -> str:
+    """The rule that was broken, without the server's words."""
+    first = wrong.errors(include_input=False, include_url=False)[0] if isinstance(wrong, ValidationError) else None
+    return str(first["msg"])[:200] if first else "it is no JSON"
 
 
 async def _write(child: Child, to_send: Any, incoming: Any) -> None:

@@ -31,8 +31,12 @@ def note(text: str) -> None:
 
 
 def say(message: dict[str, Any]) -> None:
+    raw(json.dumps({"jsonrpc": "2.0", **message}))
+
+
+def raw(line: str) -> None:
     with writing:
-        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
 
@@ -95,6 +99,14 @@ def go_wrong(kind: str, key: Any) -> dict[str, Any] | None:
         print("this is no message")
         say({"id": 999, "result": {"content": [text]}})
         say({"id": key, "result": {"unexpected": True}})
+        return None
+    if kind.startswith("deep "):
+        levels = int(kind.split()[1])
+        deep = "[" * levels + "]" * levels
+        raw(f'{{"jsonrpc": "2.0", "id": {key}, "result": {{"content": [], "structuredContent": {{"a": {deep}}}}}}}')
+        return None
+    if kind == "half a letter":
+        raw(f'{{"result": {{"content": [{{"type": "text", "text": "\\ud83d"}}]}}, "jsonrpc": "2.0", "id": {key}}}')
         return None
     if kind == "announce":
         say({"method": "notifications/tools/list_changed"})

@@ -380,6 +380,25 @@ def test_an_answer_that_is_no_result_is_none_and_a_question_of_the_server_is_ref
     assert 'answered "Sampling not supported"' in library.done
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("deep 200", "recursion limit"), ("deep 50000", "recursion limit"), ("half a letter", "Invalid JSON")],
+)
+def test_an_answer_that_cannot_be_read_is_told_at_once_and_the_run_goes_on(library, kind, why):
+    release = a_release(
+        library, trouble(kind), find(), "Done.", use=("trouble", "find_book"), labels={**READ, "timeout_s": 60.0}
+    )
+
+    run = work(start(release))
+
+    bad, good = run.steps.filter(kind="tool").order_by("seq")
+    assert (bad.status, bad.error) == ("failed", "exception")
+    assert bad.summary.startswith("BadReply: The answer cannot be read: ")
+    assert why in bad.summary
+    assert good.status == "done"
+    assert run.working_ms < 30_000
+
+
 def test_a_server_that_dies_is_started_again(library):
     retries = {"attempts": 2, "base_s": 0.01, "on": ["unavailable"]}
     release = a_release(library, trouble("exit"), find(), "Done.", use=("trouble", "find_book"))
