@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from console import words
 
 OPEN_DEPTH = 2
+DEEPEST = 60  # containers in each other; what is below is shown as JSON in one piece
 MOST_ITEMS = 200
 MOST_CHARACTERS = 4096
 INDENT = "  "
@@ -22,6 +23,8 @@ def render(value: Any) -> SafeString:
 
 
 def _value(value: Any, depth: int) -> SafeString:
+    if depth == DEEPEST and isinstance(value, dict | list | tuple):
+        return _fold("deeper", words.visible(json.dumps(value, default=str, ensure_ascii=False)))
     if isinstance(value, dict):
         return _container("{", "}", [(_key(key), item) for key, item in value.items()], depth)
     if isinstance(value, list | tuple):

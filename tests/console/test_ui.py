@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.template import Context, Template
@@ -87,6 +88,18 @@ def test_ten_thousand_empty_lines_become_one_note():
 
     assert "9,999 empty lines" in html
     assert html.count("\n") == 2
+
+
+def test_a_value_of_a_stranger_is_shown_however_deeply_it_is_nested():
+    value: Any = "the\u202e core <b>"
+    for _ in range(250):
+        value = [value]
+
+    html = str(jsonview.render(value))
+
+    assert html.count("<details>") == html.count("</details>") < 100
+    assert "core &lt;b&gt;" in html
+    assert "\u202e" not in html
 
 
 def test_json_is_escaped_and_folded_not_cut():
