@@ -149,6 +149,14 @@ class Write:
     guard: Guard | None = None
 
     @property
+    def counts(self) -> bool:
+        """Whether it changes the run's counters beside what its steps add."""
+        return bool(
+            self.model_calls or self.tool_calls or self.tool_errors or self.approvals_asked
+            or self.tool or self.risk or self.tainted
+        )  # fmt: skip
+
+    @property
     def size(self) -> int:
         """How many numbers of the run's `seq` it takes."""
         return len(self.steps) + len(self.finished) + len(self.events)
@@ -178,12 +186,11 @@ class Operation:
     """The writes of one run that are committed together, in the shape that `journal_sql.write` takes."""
 
     lease: Lease
-    is_guarded: bool
+    parts: frozenset[journal_sql.Part]
     row: dict[str, Any]
     steps: list[dict[str, Any]]
     payloads: list[str]  # of new steps, JSON
-    finished: list[dict[str, Any]]
-    results: list[str]  # of finished steps, JSON
+    finished: list[str]  # with their results, JSON
     events: list[dict[str, Any]]
 
 
@@ -191,8 +198,7 @@ def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) ->
     """Lay the writes out in their order; at most the last one changes the status or carries a guard."""
     steps: list[dict[str, Any]] = []
     payloads: list[str] = []
-    finished: list[dict[str, Any]] = []
-    results: list[str] = []
+    finished: list[str] = []
     events: list[dict[str, Any]] = []
     run_id = str(lease.run_id)
     place = 0
@@ -203,51 +209,49 @@ def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) ->
             payloads.append(f'{{"id":"{step.id}","input":{step.given.json},"output":{step.result.json}}}')
         for done in write.finished:
             place += 1
-            finished.append(_finished_row(run_id, place, done))
-            results.append(f'{{"id":"{done.id}","output":{done.result.json}}}')
+            finished.append(f'{_plain_json(_finished_row(run_id, place, done))[:-1]},"output":{done.result.json}}}')
         for kind, data in write.events:
             place += 1
             events.append({"run_id": run_id, "seq": place, "kind": kind, "data": redact.value(dict(data))})
     last = writes[-1]
+    there: dict[journal_sql.Part, bool] = {
+        "counts": bool(steps) or any(write.counts for write in writes),
+        "end": last.status is not None,
+        "guard": last.guard is not None,
+        "steps": bool(steps),
+        "finished": bool(finished),
+        "events": bool(events),
+        "drafts": drafted and bool(steps),
+    }
     return Operation(
         lease,
-        last.guard is not None,
+        frozenset(part for part, is_there in there.items() if is_there),
         {
             "run_id": run_id,
             "fence": lease.fence,
             "count": place,
-            "drafted": drafted and bool(steps),
+            "drafted": there["drafts"],
             **_sums(writes),
             **_end(last),
         },
         steps,
         payloads,
         finished,
-        results,
         events,
     )
 
 
 def statement(operations: Sequence[Operation]) -> tuple[str, dict[str, Any]]:
     """What to execute for these operations, each of another run, and its parameters."""
-    steps = [row for each in operations for row in each.steps]
-    finished = [row for each in operations for row in each.finished]
-    events = [row for each in operations for row in each.events]
+    parts = frozenset[journal_sql.Part]().union(*(each.parts for each in operations))
     given: dict[str, Any] = {"ops": Jsonb([each.row for each in operations], dumps=_plain_json)}
-    parts: list[journal_sql.Part] = []
-    if steps:
-        parts.append("steps")
-        given["steps"] = Jsonb(steps, dumps=_plain_json)
+    if "steps" in parts:
+        given["steps"] = Jsonb([row for each in operations for row in each.steps], dumps=_plain_json)
         given["payloads"] = Jsonb([payload for each in operations for payload in each.payloads], dumps=_array)
-    if finished:
-        parts.append("finished")
-        given["finished"] = Jsonb(finished, dumps=_plain_json)
-        given["results"] = Jsonb([result for each in operations for result in each.results], dumps=_array)
-    if events:
-        parts.append("events")
-        given["events"] = Jsonb(events, dumps=_plain_json)
-    if any(each.row["drafted"] for each in operations):
-        parts.append("drafts")
+    if "finished" in parts:
+        given["finished"] = Jsonb([row for each in operations for row in each.finished], dumps=_array)
+    if "events" in parts:
+        given["events"] = Jsonb([row for each in operations for row in each.events], dumps=_plain_json)
     return journal_sql.write(parts), given
 
 

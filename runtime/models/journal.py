@@ -9,8 +9,8 @@ from django.db import models
 from django.utils import timezone
 
 from console import ids
+from runtime.models.domains import CountField, SmallCountField, WordField
 from runtime.models.runs import Run
-from runtime.states import StepKind, StepStatus
 
 
 class Step(models.Model):
@@ -23,38 +23,30 @@ class Step(models.Model):
     # The only statement that inserts takes the run's id from the run's own row: a foreign key would check it again, and
     # lock that row, at every step. Deleting goes through Django, which knows what belongs to a run.
     run = models.ForeignKey(Run, db_index=False, db_constraint=False, on_delete=models.CASCADE, related_name="steps")
-    seq = models.PositiveIntegerField()
-    done_seq = models.PositiveIntegerField(null=True, blank=True)
-    fence = models.PositiveIntegerField(default=0)
-    kind = models.CharField(max_length=12)
+    seq = CountField()
+    done_seq = CountField(null=True, blank=True)
+    fence = CountField(default=0)
+    kind = WordField(max_length=12)
     name = models.CharField(max_length=120)
-    status = models.CharField(max_length=10)
+    status = WordField(max_length=10)
     verdict = models.CharField(max_length=10, blank=True)
     rule = models.CharField(max_length=120, blank=True)
     summary = models.CharField(max_length=300, blank=True, help_text="One phrase for people")
     error = models.CharField(max_length=60, blank=True, help_text="Code of what went wrong")
-    attempt = models.PositiveSmallIntegerField(default=1)
+    attempt = SmallCountField(default=1)
     call_id = models.CharField(max_length=120, blank=True)
     idempotency_key = models.CharField(max_length=120, blank=True)
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
-    input_tokens = models.PositiveIntegerField(default=0)
-    cached_tokens = models.PositiveIntegerField(default=0)
-    output_tokens = models.PositiveIntegerField(default=0)
+    input_tokens = CountField(default=0)
+    cached_tokens = CountField(default=0)
+    output_tokens = CountField(default=0)
     cost_usd = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
     cost_basis = models.CharField(max_length=10, blank=True)
 
     class Meta:
         ordering: ClassVar = ["seq"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["run", "seq"], name="step_seq_unique"),
-            models.CheckConstraint(
-                condition=models.Q(kind__in=[kind.value for kind in StepKind]), name="step_kind_known"
-            ),
-            models.CheckConstraint(
-                condition=models.Q(status__in=[status.value for status in StepStatus]), name="step_status_known"
-            ),
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "seq"], name="step_seq_unique")]
 
     def __str__(self) -> str:
         return f"{self.seq} {self.kind} {self.name}"
@@ -82,7 +74,7 @@ class RunEvent(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     run = models.ForeignKey(Run, db_index=False, db_constraint=False, on_delete=models.CASCADE, related_name="events")
-    seq = models.PositiveIntegerField()
+    seq = CountField()
     kind = models.CharField(max_length=40)
     at = models.DateTimeField(default=timezone.now)
     by_label = models.CharField(max_length=300, blank=True)

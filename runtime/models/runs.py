@@ -11,6 +11,7 @@ from django.utils import timezone
 from console import ids
 from console.principals import Principal
 from releases.models import Agent, Release
+from runtime.models.domains import BigCountField, CountField, SmallCountField, WordField
 from runtime.models.threads import Thread
 from runtime.models.workers import Worker
 from runtime.states import FINAL, Hold, RunKind, RunPriority, RunStatus
@@ -37,8 +38,8 @@ class Run(models.Model):
     agent = models.ForeignKey(Agent, db_index=False, on_delete=models.PROTECT, related_name="runs")
     release = models.ForeignKey(Release, db_index=False, on_delete=models.PROTECT, related_name="runs")
     thread = models.ForeignKey(Thread, db_index=False, on_delete=models.PROTECT, related_name="runs")
-    kind = models.CharField(max_length=10, default=RunKind.LIVE)
-    status = models.CharField(max_length=12, default=RunStatus.QUEUED)
+    kind = WordField(max_length=10, default=RunKind.LIVE)
+    status = WordField(max_length=12, default=RunStatus.QUEUED)
     cause = models.CharField(max_length=60, blank=True, help_text="Code of why it ended: answered, kill_switch, ...")
     cause_detail = models.TextField(blank=True)
     title = models.CharField(max_length=200)
@@ -63,34 +64,35 @@ class Run(models.Model):
     callback_url = models.CharField(max_length=2000, blank=True)
 
     budgets = models.JSONField(default=dict, help_text="The limits this run has, frozen: see releases.bundles.Budgets")
-    steps_used = models.PositiveIntegerField(default=0)
-    model_calls = models.PositiveIntegerField(default=0)
-    tool_calls = models.PositiveIntegerField(default=0)
-    tool_errors = models.PositiveIntegerField(default=0)
-    approvals_asked = models.PositiveIntegerField(default=0)
+    steps_used = CountField(default=0)
+    model_calls = CountField(default=0)
+    tool_calls = CountField(default=0)
+    tool_errors = CountField(default=0)
+    approvals_asked = CountField(default=0)
     tools_called = ArrayField(models.CharField(max_length=80), default=list)
-    input_tokens = models.PositiveBigIntegerField(default=0)
-    cached_tokens = models.PositiveBigIntegerField(default=0)
-    output_tokens = models.PositiveBigIntegerField(default=0)
+    input_tokens = BigCountField(default=0)
+    cached_tokens = BigCountField(default=0)
+    output_tokens = BigCountField(default=0)
     cost_usd = models.DecimalField(max_digits=14, decimal_places=8, default=Decimal(0))
     cost_basis = models.CharField(max_length=10, default="exact", help_text="exact, estimated or unpriced")
-    working_ms = models.PositiveBigIntegerField(default=0)
-    parked_ms = models.PositiveBigIntegerField(default=0)
-    paused_ms = models.PositiveBigIntegerField(default=0, db_default=0, help_text="The part of parked_ms in a pause")
+    working_ms = BigCountField(default=0)
+    parked_ms = BigCountField(default=0)
+    paused_ms = BigCountField(default=0, db_default=0, help_text="The part of parked_ms in a pause")
 
-    seq = models.PositiveIntegerField(default=0)
-    fence = models.PositiveIntegerField(default=0)
+    seq = CountField(default=0)
+    fence = CountField(default=0)
     worker = models.ForeignKey(
         Worker, null=True, blank=True, db_index=False, on_delete=models.SET_NULL, related_name="runs"
     )
     wake_at = models.DateTimeField(null=True, blank=True)
-    priority = models.CharField(
-        max_length=12, default=RunPriority.INTERACTIVE, db_default=RunPriority.INTERACTIVE, help_text="Names its queue"
+    priority = WordField(
+        max_length=12,
+        default=RunPriority.INTERACTIVE,
+        db_default=RunPriority.INTERACTIVE,
+        help_text="Names its queue",
     )
-    recoveries = models.PositiveSmallIntegerField(
-        default=0, db_default=0, help_text="Workers that died over it since it last got on"
-    )
-    recovered_steps = models.PositiveIntegerField(
+    recoveries = SmallCountField(default=0, db_default=0, help_text="Workers that died over it since it last got on")
+    recovered_steps = CountField(
         default=0, db_default=0, help_text="Steps it had at the last recovery; more of them are progress"
     )
     deadline_at = models.DateTimeField(null=True, blank=True, help_text="Past it the run ends, also while it waits")
@@ -103,7 +105,7 @@ class Run(models.Model):
     forked_from = models.ForeignKey(
         "self", null=True, blank=True, db_index=False, on_delete=models.SET_NULL, related_name="forks"
     )
-    forked_at_step = models.PositiveIntegerField(
+    forked_at_step = CountField(
         null=True, blank=True, help_text="`seq` of the first step of the other run that this one does again"
     )
     history_before = models.DateTimeField(
@@ -123,7 +125,7 @@ class Run(models.Model):
         db_default="",
         help_text="Why nobody works on it, where known: person, rate_limit, budget, switch, timer, thread, worker",
     )
-    held_for = models.CharField(
+    held_for = WordField(
         max_length=10,
         blank=True,
         default="",
@@ -146,22 +148,10 @@ class Run(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(
-                condition=models.Q(status__in=[status.value for status in RunStatus]), name="run_status_known"
-            ),
-            models.CheckConstraint(
-                condition=models.Q(kind__in=[kind.value for kind in RunKind]), name="run_kind_known"
-            ),
-            models.CheckConstraint(
-                condition=models.Q(priority__in=[priority.value for priority in RunPriority]), name="run_priority_known"
-            ),
             models.UniqueConstraint(
                 fields=["started_by_id", "idempotency_key"],
                 condition=~models.Q(idempotency_key=""),
                 name="run_idempotency_key_unique",
-            ),
-            models.CheckConstraint(
-                condition=models.Q(held_for__in=["", *[hold.value for hold in Hold]]), name="run_hold_known"
             ),
             # Whatever the verbs do wrong, a thread never has two runs that a worker may hold.
             models.UniqueConstraint(
