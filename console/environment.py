@@ -66,6 +66,7 @@ class Environment(BaseSettings):
         60, ge=1, description="A run that waits longer than this for a worker is an alarm on every operator's page"
     )
     steadyhand_https: bool = Field(False, description="Secure cookies, HSTS and redirect to https")
+    steadyhand_start: str = Field("", description="Set by `up`, which knows its own console by it")
     steadyhand_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @field_validator("database_url")

@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import django_rq
+from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from console import alarms, queue
+from console.embedded import start
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +34,18 @@ class HealthMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path_info == "/healthz":
-            return _answer({"status": "alive"}, 200)
+            return alive()
         if request.path_info == "/readyz":
             return ready()
         return self.get_response(request)
+
+
+def alive() -> HttpResponse:
+    """Says which start of `up` this console belongs to, if it was started by one: another may hold its port."""
+    answer = _answer({"status": "alive"}, 200)
+    if settings.START:
+        answer[start.HEADER] = settings.START
+    return answer
 
 
 def ready() -> HttpResponse:

@@ -18,6 +18,7 @@ DEBUG = ENV.steadyhand_debug
 ALLOWED_HOSTS = ENV.steadyhand_allowed_hosts
 BASE_URL = ENV.steadyhand_base_url
 ENVIRONMENT_LABEL = ENV.steadyhand_environment
+START = ENV.steadyhand_start
 
 INSTALLED_APPS = [
     "django.contrib.auth",

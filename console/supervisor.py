@@ -6,7 +6,6 @@ This process loads no Django: it stays small, and a fault in the application can
 from __future__ import annotations
 
 import argparse
-import http.client
 import os
 import signal
 import sys
@@ -14,9 +13,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from console.embedded import children, lock, ports, processes, servers
+from console.embedded import children, lock, ports, processes, servers, start
 from console.embedded.postgres import Postgres
 from console.embedded.processes import ServerProblem
+from console.embedded.start import Answers
 from console.embedded.valkey import Valkey
 
 MANAGE = servers.ROOT / "manage.py"
@@ -73,10 +73,11 @@ def _check_port(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         raise ServerProblem(f"Cannot listen on {host}, port {port}: {error}. Check --host and --port.") from None
     if not is_free:
-        raise ServerProblem(
-            f"Port {port} on {host} is in use by another program."
-            f" Choose another one: python3 manage.py up --port {port + 1}"
-        )
+        raise ServerProblem(_taken(host, port, "another program"))
+
+
+def _taken(host: str, port: int, by: str) -> str:
+    return f"Port {port} on {host} is in use by {by}. Choose another one: python3 manage.py up --port {port + 1}"
 
 
 class Supervisor:
@@ -89,6 +90,7 @@ class Supervisor:
         self.servers = servers.embedded(data_dir)
         self.children: list[children.Child] = []
         self.env: dict[str, str] = {}
+        self.start = start.new()
 
     @property
     def reachable_host(self) -> str:
@@ -136,7 +138,7 @@ class Supervisor:
         self.logs.follow(server.name, server.process.stdout)
 
     def _environment(self) -> dict[str, str]:
-        env = os.environ | self.servers.variables | {"PYTHONUNBUFFERED": "1"}
+        env = os.environ | self.servers.variables | {"PYTHONUNBUFFERED": "1", start.VARIABLE: self.start}
         env.setdefault("STEADYHAND_BASE_URL", self.url)
         return env
 
@@ -168,20 +170,16 @@ class Supervisor:
     def _wait_for_web(self) -> None:
         web = self.children[0]
         end = time.monotonic() + WEB_START_SECONDS
-        while not self._web_answers():
+        while (found := self._who_answers()) != Answers.OURS:
+            if found != Answers.NOBODY:
+                by = "another program" if found == Answers.ANOTHER else found.value
+                raise ServerProblem(_taken(self.options.host, self.options.port, by))
             self._watch()
             if web.crashes >= MOST_FIRST_CRASHES or time.monotonic() > end:
                 raise ServerProblem("The web server did not start; its messages stand above.")
 
-    def _web_answers(self) -> bool:
-        connection = http.client.HTTPConnection(self.reachable_host, self.options.port, timeout=2)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+    def _who_answers(self) -> Answers:
+        return start.who_answers(self.reachable_host, self.options.port, self.start)
 
     def _greet(self) -> None:
         self.owned.tell(lock.Owner(os.getpid(), "manage.py up", self.url))

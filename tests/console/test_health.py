@@ -6,6 +6,7 @@ from django.db import connection
 from django.test import Client
 
 from console import health, queue
+from console.embedded import start
 
 pytestmark = pytest.mark.django_db
 
@@ -25,6 +26,14 @@ def test_alive_asks_nobody(client, django_assert_num_queries, absent_redis):
         answer = client.get("/healthz")
 
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+def test_a_console_that_up_has_started_says_by_which_start(client, settings):
+    assert start.HEADER not in client.get("/healthz").headers
+
+    settings.START = "a1b2"
+
+    assert client.get("/healthz").headers[start.HEADER] == "a1b2"
 
 
 def test_ready_names_each_dependency(client):
