@@ -4,6 +4,7 @@ Rows come as JSON in the shape of their tables; `seq` and `done_seq` in them are
 
 What is true of a row beside its key is asked with IS NOT DISTINCT FROM, which no index answers: planned while the
 tables were small, the statement would go through all running runs, or all steps of a run, for each row that it writes.
+`block IS NULL` is asked even where nothing is guarded, because it makes the planner expect few operations.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ def _operations(parts: Collection[Part]) -> str:
 
 def _runs(parts: Collection[Part]) -> str:
     changed = ", ".join(changes for part, changes in _CHANGED.items() if part is None or part in parts)
-    asked = "AND block IS NULL AND (guarded IS NULL OR cancel_requested_at IS NULL AND pause_requested_at IS NULL)"
+    asked = "AND (guarded IS NULL OR cancel_requested_at IS NULL AND pause_requested_at IS NULL)"
     return f"""
 run AS (
     UPDATE runtime_run AS r SET {changed} FROM op
-    WHERE id = op.run_id AND r.fence = op.fence AND r.status IS NOT DISTINCT FROM 'running'
+    WHERE id = op.run_id AND r.fence = op.fence AND r.status IS NOT DISTINCT FROM 'running' AND block IS NULL
         {asked if "guard" in parts else ""}
     RETURNING run_id, seq, seq - op.count AS base, cancel_requested_at AS c, pause_requested_at AS p, is_awaited
         {", drafted" if "drafts" in parts else ""}
