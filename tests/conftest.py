@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import os
-
 import django_rq
 import pytest
 from django.conf import settings
 from django.core.cache import cache
 
 from console import queue
-from tests import tables
+from tests import servers, tables
 
 
 def pytest_configure() -> None:
@@ -19,10 +17,7 @@ def pytest_configure() -> None:
     }
     # Connections of threads end with their work, so that the test database can be dropped.
     settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
-    # Redis delivers messages across its database numbers: processes that test side by side must not hear each other.
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        layer = settings.CHANNEL_LAYERS["default"]
-        settings.CHANNEL_LAYERS = {"default": {**layer, "CONFIG": {**layer["CONFIG"], "prefix": f"test-{worker}"}}}
+    servers.own_channels()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     tables.empty_after_each_test()
 

@@ -75,6 +75,18 @@ def _take_redis_database(number: int) -> None:
     os.environ[servers.REDIS_VARIABLE] = f"{address}/{number}"
 
 
+def own_channels() -> None:
+    """Redis delivers messages across its database numbers: processes that test side by side must not hear each other.
+
+    A program that a test starts is in earshot of the test when it calls this, too.
+    """
+    from django.conf import settings
+
+    if worker := os.environ.get(WORKER_VARIABLE):
+        layer = settings.CHANNEL_LAYERS["default"]
+        settings.CHANNEL_LAYERS = {"default": {**layer, "CONFIG": {**layer["CONFIG"], "prefix": f"test-{worker}"}}}
+
+
 def _refuse_redis_in_use() -> None:
     """The tests empty their Redis database before each test, so it must not be anybody's."""
     import redis

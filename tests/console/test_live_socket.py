@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import asyncio
 import json
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +18,7 @@ from console.asgi import application
 from console.models import RoleGrant
 from console.roles import Role
 from tests.builders import a_user
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 ORIGIN = b"http://localhost"
@@ -50,7 +51,7 @@ class Tab(ApplicationCommunicator):
 
     async def connect(self) -> bool:
         await self.send_input({"type": "websocket.connect"})
-        return (await self.receive_output())["type"] == "websocket.accept"
+        return (await self.receive_output(PATIENCE_S))["type"] == "websocket.accept"
 
     async def ask(self, text: str) -> None:
         await self.send_input({"type": "websocket.receive", "text": text})
@@ -60,11 +61,11 @@ class Tab(ApplicationCommunicator):
         assert await self.told() == {"listening": True}
 
     async def told(self) -> Any:
-        return json.loads((await self.receive_output())["text"])
+        return json.loads((await self.receive_output(PATIENCE_S))["text"])
 
     async def leave(self) -> None:
         await self.send_input({"type": "websocket.disconnect", "code": 1000})
-        await self.wait()
+        await self.wait(PATIENCE_S)
 
 
 async def listening(session: str, *topics: str) -> Tab:
@@ -142,7 +143,7 @@ async def test_a_stranger_is_closed(kind):
     tab = Tab(kind)
     await tab.connect()
 
-    assert await tab.receive_output() == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
+    assert await tab.receive_output(PATIENCE_S) == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ async def test_a_message_that_makes_no_sense_closes_the_socket(session, message)
 
     await tab.ask(message)
 
-    assert await tab.receive_output() == {"type": "websocket.close", "code": consumers.BAD_REQUEST}
+    assert await tab.receive_output(PATIENCE_S) == {"type": "websocket.close", "code": consumers.BAD_REQUEST}
 
 
 async def test_signing_out_closes_the_sockets_of_the_session(session, client, auditor):
@@ -172,15 +173,22 @@ async def test_signing_out_closes_the_sockets_of_the_session(session, client, au
 
     await sync_to_async(client.post)("/accounts/logout/")
 
-    assert await tab.receive_output() == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
+    assert await tab.receive_output(PATIENCE_S) == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
 
 
 async def test_a_right_that_was_taken_away_is_noticed_without_being_told(session, auditor, monkeypatch):
     monkeypatch.setattr(consumers.LiveConsumer, "recheck_s", 0.05)
     tab = await listening(session, "lamps")
 
+    heard, left = consumers.LiveConsumer._hear, asyncio.Event()
+
+    async def hears(socket: consumers.LiveConsumer, names: set[str]) -> None:
+        await heard(socket, names)
+        left.set()
+
+    monkeypatch.setattr(consumers.LiveConsumer, "_hear", hears)
     await sync_to_async(RoleGrant.objects.filter(user=auditor).update)(role=Role.SUPPORT)
-    assert await tab.receive_nothing(timeout=SOON)
+    await asyncio.wait_for(left.wait(), PATIENCE_S)
     await live.publish("lamps")
 
     assert await tab.receive_nothing(timeout=SOON)
@@ -202,7 +210,7 @@ async def test_a_session_that_ended_closes_its_socket(session, auditor, monkeypa
 
     await sync_to_async(end)(auditor)
 
-    assert await tab.receive_output() == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
+    assert await tab.receive_output(PATIENCE_S) == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
 
 
 async def test_a_socket_ends_after_its_longest_life(session, monkeypatch):
@@ -210,7 +218,7 @@ async def test_a_socket_ends_after_its_longest_life(session, monkeypatch):
     tab = await listening(session, "lamps")
     monkeypatch.setattr(consumers, "LONGEST_S", 0)
 
-    assert await tab.receive_output() == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
+    assert await tab.receive_output(PATIENCE_S) == {"type": "websocket.close", "code": consumers.SESSION_ENDED}
 
 
 async def test_nobody_listening_is_no_trouble():
@@ -234,11 +242,12 @@ def test_a_burst_of_notices_loses_none():
     """As when a worker parks hundreds of runs at once: each of them is on somebody's page."""
     burst = 400
     with Redis.from_url(settings.REDIS_URL) as redis, redis.pubsub() as heard:
-        heard.psubscribe("*__group__live.lamps.*")
-        assert heard.get_message(timeout=5) is not None  # subscribed
+        heard.psubscribe("*__group__live.lamps.burst-*")
+        assert heard.get_message(timeout=PATIENCE_S) is not None  # subscribed
 
         for number in range(burst):
-            live.send(f"lamps:{number}")
+            live.send(f"lamps:burst-{number}")
 
-        told = [message["channel"] for message in iter(partial(heard.get_message, timeout=3), None)]
-    assert (len(told), len(set(told))) == (burst, burst)
+        told = [heard.get_message(timeout=PATIENCE_S) for _ in range(burst)]
+        assert None not in told
+    assert len({message["channel"] for message in told}) == burst

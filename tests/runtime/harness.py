@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
+import django_rq
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import connection
 
+from console import live, queue
 from console.actors import EVERY_SCOPE, Actor, system
 from releases import bundles
 from releases.models import Release
@@ -196,6 +199,12 @@ def in_background(function: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
+
+
+def is_heard(topic: str) -> bool:
+    """Whether somebody in earshot of this process listens to the topic; before that, he is told in vain."""
+    prefix = settings.CHANNEL_LAYERS["default"]["CONFIG"].get("prefix", "asgi")
+    return bool(django_rq.get_connection(queue.RUNS).pubsub_channels(f"{prefix}__group__{live.group(topic)}"))
 
 
 def trace(run: Run) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 import django_rq
@@ -31,6 +31,7 @@ from runtime import jobs, tools, worker, workers
 from runtime.models import Run, Step, Worker
 from runtime.states import FINAL, RunStatus
 from tests import builders
+from tests.patience import PATIENCE_S, until
 from tests.runtime import forgetful_worker, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,14 +57,8 @@ class Processes:
 
     def stop(self) -> None:
         for process in self.running:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.running:
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
@@ -75,13 +70,6 @@ def processes() -> Iterator[Processes]:
         started = Processes()
         yield started
         started.stop()
-
-
-def until(happened: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def a_chaos_release(script: str = "chaos", **content: object) -> Release:
@@ -104,7 +92,7 @@ def test_killed_workers_and_a_flushed_redis_lose_and_repeat_nothing(processes: P
     print(f"seed {seed}")
     chance = random.Random(seed)
     victim = processes.start()
-    until(lambda: Run.objects.filter(status=RunStatus.RUNNING).exists())
+    until(lambda: Run.objects.filter(status__in=[*FINAL, RunStatus.RUNNING]).exists())
 
     for _ in range(3):
         time.sleep(chance.uniform(0.02, 0.3))
@@ -167,7 +155,7 @@ def test_an_approval_wakes_a_run_and_a_waiting_run_holds_nothing(processes: Proc
     assert Run.objects.get(pk=run.pk).worker is None
 
     requests.decide(ApprovalRequest.objects.get().pk, Verdict.APPROVE, by=system("test"), reason="")
-    until(lambda: finished([run]), seconds=10)
+    until(lambda: finished([run]))
 
     assert len(harness.paid()) == 1
 
@@ -178,7 +166,7 @@ def test_a_worker_gives_its_runs_back_when_it_is_stopped(processes: Processes):
     until(lambda: Run.objects.filter(status__in=[RunStatus.RUNNING, *FINAL]).exists())
 
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=30) == 0
+    assert first.wait(timeout=PATIENCE_S) == 0
     assert not Run.objects.filter(status=RunStatus.RUNNING).exists()
     assert not Worker.objects.filter(ended_at__isnull=True).exists()
 
@@ -257,7 +245,7 @@ def test_engaging_waits_for_an_intent_that_is_being_committed():
         time.sleep(0.3)
         order.append("intent")
         intent.commit()
-        engaging.join(timeout=10)
+        engaging.join(timeout=PATIENCE_S)
 
     assert order == ["intent", "switch"]
 
