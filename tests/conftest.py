@@ -4,6 +4,7 @@ import django_rq
 import pytest
 from django.conf import settings
 from django.core.cache import cache
+from pytest_django import DjangoDbBlocker
 
 from console import queue
 from tests import servers, tables
@@ -20,6 +21,17 @@ def pytest_configure() -> None:
     servers.own_channels()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     tables.empty_after_each_test()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    tables.wait_for_a_copy()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    with django_db_blocker.unblock():
+        tables.offer_a_copy()
 
 
 @pytest.fixture(autouse=True)

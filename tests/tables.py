@@ -1,8 +1,16 @@
-"""What a test committed goes away again; the tables that it never touched cost nothing."""
+"""The tables of the test database: migrated once, and empty before each test.
+
+Processes that test side by side each have a database. The first one that needs its own migrates it, the others wait and
+begin with a copy. What a test committed goes away again; the tables that it never touched cost nothing.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 from functools import cache
+from pathlib import Path
+from typing import IO
 
 from django.db import connection, transaction
 from django.test import TransactionTestCase
@@ -10,6 +18,34 @@ from django.test import TransactionTestCase
 # Migrations fill these, and no test writes to them.
 KEPT = frozenset({"django_migrations", "django_content_type", "auth_permission"})
 LARGE_BYTES = 256 * 1024
+COPY = "test_steadyhand_copy"
+
+_turn: list[IO[str]] = []
+
+
+def wait_for_a_copy() -> None:
+    """Before this process makes its database. Only on servers that live for this run: elsewhere the copy would stay."""
+    folder = Path(os.environ["STEADYHAND_DATA_DIR"])
+    if not (folder / "postgres.json").exists():
+        return
+    _turn.append((folder / "migrating").open("w"))
+    fcntl.flock(_turn[0], fcntl.LOCK_EX)
+    if (folder / "migrated").exists():
+        connection.settings_dict["TEST"]["TEMPLATE"] = COPY
+
+
+def offer_a_copy() -> None:
+    """After that."""
+    if not _turn:
+        return
+    migrated = Path(os.environ["STEADYHAND_DATA_DIR"], "migrated")
+    if not migrated.exists():
+        mine = str(connection.settings_dict["NAME"])
+        connection.close()
+        with connection._nodb_cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {COPY} TEMPLATE {connection.ops.quote_name(mine)}")
+        migrated.touch()
+    _turn.pop().close()
 
 
 def empty_after_each_test() -> None:
