@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date, timedelta
+from decimal import Decimal
 
 from runtime.policies import values, wording
 from runtime.policies.values import Kind, Value
@@ -19,7 +20,7 @@ _IN_WORDS = {
     for number, words in enumerate(
         ("two twice zwei zweimal deux dos", "three thrice drei dreimal trois tres", "four vier quatre cuatro",
          "five fünf cinq cinco", "six sechs seis", "seven sieben sept siete", "eight acht huit ocho",
-         "nine neun neuf nueve", "ten zehn dix diez", "eleven elf onze once", "twelve zwölf douze doce"),
+         "nine neun neuf nueve", "ten zehn dix diez", "eleven elf onze once", "twelve zwölf douze doce dozen dutzend"),
         start=2,
     )
     for word in words.split()
@@ -27,7 +28,16 @@ _IN_WORDS = {
 _UNIT = r"mg|µg|mcg|kg|g|t|ml|cl|l|mm|cm|km|m|kb|mb|gb|tb|kwh|kw|x|h|hrs?|min|ms|s|pcs|k"
 _COUNTED = re.compile(
     rf"(?<![\w.,/:-])(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d{{1,9}}(?:[.,]\d{{1,2}})?|{'|'.join(_IN_WORDS)})"
-    rf"(?:\s?(?P<unit>%|{_UNIT})(?![\w])|[\s-](?P<noun>[^\W\d_]{{2,30}})\b)",
+    rf"(?:\s?(?P<unit>%|{_UNIT})(?![\w])|[\s-](?P<noun>[^\W\d_]{{2,30}})\b"
+    r"(?:(?=\s+(?P<second>[^\W\d_]{2,30})\b))?)",
+    re.I,
+)
+TIMES = {"week": ("day", 7), "day": ("hour", 24), "hour": ("minute", 60), "minute": ("second", 60)}
+SPANS = frozenset({*TIMES, "second", "month", "year"})
+_SPAN = re.compile(r"\b(?P<part>half\s+)?(?:an?|one|the\s+next)\s+(?P<noun>minute|hour|day|week)\b", re.I)
+# A number in words that counts nothing, as "to six" does; the Spanish `once` is an English word.
+_ALONE = re.compile(
+    rf"(?<![\w-])(?!once\b)({'|'.join(_IN_WORDS)})(?=\s*(?:$|[.,;:!?)\n]|\b(?:please|pls|and|then|in|on|for|bitte|und)\b))",
     re.I,
 )
 _SHORT = {
@@ -39,6 +49,7 @@ _GLUED = re.compile(rf"(?<![\w.,/:-])(\d{{1,9}}(?:[.,]\d{{1,3}})?)({_UNIT})(?!\w
 _MANY = re.compile(
     r"(?<![\w.,-])(\d{1,6}(?:[.,]\d{1,3})?)\s?(?:(k|thousand|tsd\.?|tausend)|(million|mio\.?|millionen))(?!\w)", re.I
 )
+_CENTS = re.compile(r"(?<![\w.,-])(\d{1,6}(?:\.\d{1,2})?)\s?(?:cents?\b|ct\b|pence\b|¢)", re.I)
 _THOUSANDS = re.compile(r"\d{1,3}\.\d{3}")  # with a currency beside it: money has two decimals
 # What a number is the name of, or a part of an address.
 _OF_A_THING = re.compile(
@@ -55,7 +66,7 @@ _OF_A_THING = re.compile(
 )
 _DAYS = {
     word: number
-    for number, words in enumerate(("today heute hoy", "tomorrow demain mañana", "übermorgen"))
+    for number, words in enumerate(("today heute hoy", "tomorrow tmrw tmr demain mañana", "übermorgen"))
     for word in words.split()
 }
 _WEEKDAYS = {
@@ -79,15 +90,44 @@ _NOON = re.compile(r"\b(?:noon|midday|mittags?|midi|mediodía)\b", re.I)
 
 
 def counted(text: str) -> Iterator[tuple[str, str]]:
-    """What a text counts: `("day", "3")` for "3 days" and "three-day", `("percent", "5")` for "5 %"."""
+    """What a text counts: `("day", "3")` for "3 days" and "three-day", `("percent", "5")` for "5 %".
+
+    A span of time also in smaller units: two hours are 120 minutes.
+    """
+    for match in _SPAN.finditer(text[: values.LONGEST_TEXT]):
+        noun = match["noun"].lower()
+        if match["part"]:
+            smaller, times = TIMES[noun]
+            yield from _smaller(smaller, str(times // 2))
+        else:
+            yield from _smaller(noun, "1")
     for match in _COUNTED.finditer(text[: values.LONGEST_TEXT]):
         word, unit = match["number"].lower(), (match["unit"] or "").lower()
         number = _IN_WORDS.get(word) or values.number(word)
-        noun = unit or singular(match["noun"].casefold())
-        if number is None or noun in wording.COMMON:
+        noun = unit or match["noun"].casefold()
+        if number is None or singular(noun) in wording.COMMON:
             continue
-        yield noun, number
-        yield from ((other, number) for other in _other_words(word, unit))
+        further = () if singular(noun) in SPANS else _after(match["second"])
+        for other in (noun, *_other_words(word, unit), *further):
+            yield from _smaller(singular(other), number)
+    for value in values.find(text):
+        if value.is_money and (cents := values.product(value.norm, 100)):
+            yield "cent", cents
+
+
+def _after(second: str | None) -> Iterator[str]:
+    """The word after the one beside a number, as in "two extra days"."""
+    word = (second or "").casefold()
+    if word and word not in wording.COMMON and word not in _IN_WORDS:
+        yield word
+
+
+def _smaller(noun: str, number: str) -> Iterator[tuple[str, str]]:
+    """A count, and a span of time in every smaller unit as well."""
+    yield noun, number
+    if noun in TIMES:
+        smaller, times = TIMES[noun]
+        yield from _smaller(smaller, values.product(number, times) or number)
 
 
 def _other_words(number: str, unit: str) -> Iterator[str]:
@@ -114,6 +154,12 @@ def written_otherwise(text: str) -> Iterator[Value]:
         norm = values.number(match[1])
         if norm and match[2].lower() != "k":
             yield Value(Kind.AMOUNT, norm, match[0])
+    for match in _CENTS.finditer(text):
+        norm = values.number(match[1])
+        if norm:
+            yield Value(Kind.AMOUNT, f"{(Decimal(norm) / 100).normalize():f}", match[0], is_money=True)
+    for match in _ALONE.finditer(text):
+        yield Value(Kind.AMOUNT, _IN_WORDS[match[1].lower()], match[0])
     for value in values.find(text):
         if value.is_money and _THOUSANDS.fullmatch(value.text):
             yield Value(Kind.AMOUNT, value.text.replace(".", ""), value.text, is_money=True)
@@ -126,8 +172,10 @@ def units(text: str) -> Iterator[str]:
 
 
 def without_things(text: str) -> str:
-    """A text without the numbers that name a thing and those of streets' addresses."""
-    return _OF_A_THING.sub(lambda found: re.sub(r"\d", " ", found[0]), text)
+    """A text without the numbers that name a thing, those of streets' addresses and those of cents."""
+    for shape in (_OF_A_THING, _CENTS):
+        text = shape.sub(lambda found: re.sub(r"\d", " ", found[0]), text)
+    return text
 
 
 def days(text: str, today: date | None) -> Iterator[Value]:

@@ -16,7 +16,7 @@ from runtime.policies.values import Kind, Value
 UNTELLING = frozenset(
     {"id", "ids", "key", "number", "nr", "ref", "code"}
 )  # words of an argument's name that name nothing
-_ANY_COUNT = frozenset({"quantity", "qty", "count"})  # an argument called so counts whatever it is
+_ANY_COUNT = frozenset({"quantity", "qty", "count", "copie", "piece"})  # an argument called so counts whatever it is
 
 
 @dataclass
@@ -174,7 +174,7 @@ class Heard:
         of_it = [one for one in self._clauses if one.is_about(what)]
         if not beside or any(one in of_it for one in beside):
             return True
-        if value.kind is Kind.AMOUNT and self._is_counted_otherwise(value.norm, argument):
+        if value.kind is Kind.AMOUNT and self.is_counted_otherwise(value.norm, argument):
             return False
         near = {one.sentence for one in of_it}
         its = [one for one in self._clauses if one.sentence in near]
@@ -187,14 +187,17 @@ class Heard:
         rivals, own = self._register.rivals(what.rows), set(what.keys)
         return not all(one.places - own or any(one.speaks_of(rival) for rival in rivals) for one in beside)
 
-    def _is_counted_otherwise(self, norm: str, argument: str) -> bool:
+    def is_counted_otherwise(self, norm: str, argument: str) -> bool:
         """Whether the user has said another number with the argument's own word, and not this one."""
         his = self._counts(argument)
         return bool(his) and norm not in his
 
     def _counts(self, argument: str) -> set[str]:
         words = nouns(argument)
-        return {number for noun, number in self._counted if noun in words or words & _ANY_COUNT}
+        return {
+            number for noun, number in self._counted
+            if noun in words or (words & _ANY_COUNT and noun not in figures.SPANS)
+        }  # fmt: skip
 
     def mood(self, what: About) -> Mood:
         """The most that the user wants where he speaks of something."""

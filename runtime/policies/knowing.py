@@ -176,7 +176,7 @@ class Knowledge(Heard):
                 of = nouns(name) or nouns(tool)
                 kept = self._minted.setdefault(str(key), [])
                 if all(one.nouns != of for one in kept):
-                    placed = Row(f"{name} in {group}", tuple(one for one in siblings.fields(row) if one[0] != name))
+                    placed = Row(f"{name} in {group}", siblings.fields_beside(row, name))
                     self._register.add(placed)
                     kept.append(_Minted(Source(Origin.MINTED, _title(row), step), of, placed))
         if any(name in row for name in labels.system):

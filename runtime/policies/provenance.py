@@ -191,6 +191,8 @@ def _sum(known: Knowledge, labels: Labels, name: str, item: Any, parties: Sequen
     if known.is_shunned(value):
         return SHUNNED
     said = known.amount(norm, item, name, nouns) or known.precedents(name, parties, item)
+    if said is None and known.is_counted_otherwise(norm, name):
+        return ANOTHER
     return said or _believed(known, value) or (OF_OTHERS if known.said(value) else NOBODY)
 
 
@@ -213,6 +215,9 @@ def _place(known: Knowledge, name: str, value: Value, item: Any, parties: Sequen
 def _commitment(known: Knowledge, labels: Labels, name: str, value: Value) -> Source:
     if known.said(value) and known.is_shunned(value):
         return SHUNNED
+    called = known.called_so(name, value.norm) if value.kind is Kind.AMOUNT else None
+    if called:
+        return Source(Origin.USER, called.said)
     found = known.commitment(value, f"{name}_{labels.name}") or _believed(known, value)
     return found or (IN_PASSING if known.said(value) else NOBODY)
 

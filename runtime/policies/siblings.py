@@ -78,17 +78,26 @@ class Register:
         ]  # fmt: skip
 
     def rival(self, row: Row) -> str:
-        """The name of a sibling that the user means instead: by a field that this row has otherwise, and not said."""
-        for other in () if self.is_of_all else self.named(row.group):
+        """The name of a sibling that the user means instead: by a field that this row has otherwise, and not said.
+
+        Where he speaks of all, only by what several of them share: "everyone in Platform" is nobody of Design.
+        """
+        for other in self.named(row.group):
             if other.fields == row.fields or (_words(row.names) - _words(other.names)) & self.words:
                 continue
             mine, words = dict(row.fields), self.words - _words(row.names)
             for place, name in other.fields:
                 if mine.get(place, name) == name or (place and _is_state_or_id(name)):
                     continue
+                if self.is_of_all and not self._is_shared(row.group, place, name):
+                    continue
                 if is_named(name, words, self.phrase):
                     return "" if _whole(mine[place], self.phrase) else name
         return ""
+
+    def _is_shared(self, group: str, place: str, name: str) -> bool:
+        rows = self._rows.get(group, ())
+        return sum((place, name) in row.fields for row in rows) > 1
 
 
 def is_named(name: str, told: set[str] | frozenset[str], phrase: str) -> bool:
@@ -128,6 +137,13 @@ def fields(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What can name a record: its short texts."""
     found = [(key, item) for key, item in row.items() if isinstance(item, str) and 3 <= len(item) <= LONGEST_NAME]
     return tuple(found[:MOST_NAMES])
+
+
+def fields_beside(row: Mapping[str, Any], name: str) -> tuple[tuple[str, str], ...]:
+    """What can name the record with the id in the field `name`: its other texts, and the id where it is a word."""
+    key = row[name]
+    own = (("", key),) if isinstance(key, str) and not any(map(str.isdigit, key)) and len(key) <= LONGEST_NAME else ()
+    return own + tuple(one for one in fields(row) if one[0] != name)
 
 
 def names(row: Mapping[str, Any]) -> tuple[str, ...]:

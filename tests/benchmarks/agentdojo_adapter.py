@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -36,6 +37,7 @@ CLASSES = {
 }
 DECISIONS = {Allow: "allow", Ask: "approve"}  # whatever else the gate says: deny
 MODEL = ModelSpec(provider="scripted", name="obedient")
+_CLOCK = re.compile(r"today|now\b|current_?(?:day|date|time)|clock")
 NOTHING_SPENT = Spent(0, 0, 0, Decimal(0), timedelta())
 
 
@@ -167,12 +169,12 @@ def _knowledge(context: Mapping[str, Any], release: _Release) -> Knowledge:
     """What the run knows, brought up to date with the part of the history that is new."""
     history = context.get("history")
     entries = list(history) if isinstance(history, list | tuple) else []
-    asked, own = context.get("user_request"), _names(context.get("self_ids"))
-    made_of = (context.get("run_id"), asked, own)
+    asked, own, today = context.get("user_request"), _names(context.get("self_ids")), _today(entries, release.labels)
+    made_of = (context.get("run_id"), asked, own, today)
     run = _runs[0] if _runs else None
     is_same = run is not None and run.release is release and run.made_of == made_of
     if run is None or not is_same or run.seen != entries[: len(run.seen)]:
-        run = _Run(release, made_of, Knowledge(own=frozenset(map(wording.fold, own))))
+        run = _Run(release, made_of, Knowledge(own=frozenset(map(wording.fold, own)), today=today))
         if isinstance(asked, str):
             run.known.hear(asked)
         _runs[:] = [run]
@@ -182,6 +184,21 @@ def _knowledge(context: Mapping[str, Any], release: _Release) -> Knowledge:
         run.seen.append(entry)
         _recall(run.known, release.labels, place, _object(entry))
     return run.known
+
+
+def _today(entries: list[Any], labels: Mapping[str, Labels]) -> date | None:
+    """The day of the run, which the harness tells only through a trusted clock among its tools."""
+    for entry in map(_object, entries):
+        tool, result = str(entry.get("tool", "")), entry.get("result")
+        is_clock = (
+            tool in labels and labels[tool].is_trusted and _CLOCK.search(tool) and entry.get("status") == "executed"
+        )
+        if is_clock and not entry.get("args") and isinstance(result, str):
+            try:
+                return date.fromisoformat(result.strip()[:10])
+            except ValueError:
+                continue
+    return None
 
 
 def _recall(known: Knowledge, labels: Mapping[str, Labels], place: int, told: Mapping[str, Any]) -> None:
@@ -202,7 +219,7 @@ def _recall(known: Knowledge, labels: Mapping[str, Labels], place: int, told: Ma
             tool,
             StepStatus.DONE if is_done else StepStatus.FAILED,
             input={"arguments": arguments},
-            output={"result": _plain(told.get("result"))} if is_done else {},
+            output={"result": told["result"]} if is_done else {},
         )
     recalling.recall(known, labels, entry)
 
@@ -220,10 +237,6 @@ def _names(given: Any) -> list[str]:
 def _arguments(given: Any) -> dict[str, Any] | None:
     """The arguments as JSON has them; None for what no JSON object says."""
     try:
-        return _plain(given, allow_nan=False) if isinstance(given, Mapping) else None
+        return json.loads(json.dumps(given, default=str, allow_nan=False)) if isinstance(given, Mapping) else None
     except (ValueError, TypeError, RecursionError):
         return None
-
-
-def _plain(given: Any, *, allow_nan: bool = True) -> Any:
-    return json.loads(json.dumps(given, default=str, allow_nan=allow_nan))

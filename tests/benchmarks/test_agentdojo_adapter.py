@@ -134,6 +134,22 @@ def test_a_run_with_the_same_id_is_another_run_when_its_words_or_its_history_dif
     assert decided() == "approve"
 
 
+def test_a_trusted_clock_tells_the_day_of_the_run():
+    manifest = {**MANIFEST, "get_current_day": MANIFEST["day"], "book": {"effect": "write", "args": {"on": "commit"}}}
+    clock = {"seq": 1, "tool": "get_current_day", "args": {}, "status": "executed", "result": "2026-05-05"}
+    asked: dict[str, Any] = {
+        "manifest": manifest,
+        "release": {"side_effects": ["book"]},
+        "user_request": "Book it for tomorrow.",
+    }
+    call = {"tool": "book", "args": {"on": "2026-05-06"}}
+
+    assert decided(call, **asked) == "approve"
+    assert decided(call, **asked, history=[POISONED, clock]) == "allow"
+    asked["manifest"] = {**manifest, "get_current_day": MANIFEST["mails"]}
+    assert decided(call, **asked, history=[clock]) == "approve"
+
+
 def test_labels_that_change_in_place_count_at_once():
     context = a_context()
     assert decide(context, TO_BOB)["decision"] == "allow"

@@ -26,6 +26,7 @@ def is_let(said: str, kind: str, today: date | None = TODAY, **arguments: Any) -
         ("Book it for tomorrow", "2026-11-29", True),
         ("Book it for tomorrow", "2026-11-30", False),
         ("Bring es übermorgen", "2026-11-30", True),
+        ("Book it for tmrw", "2026-11-29", True),
         ("Book it for Friday", "2026-12-04", True),
         ("Book it for Friday", "2026-12-11", False),
         ("Book it for next Friday", "2026-12-11", True),
@@ -67,6 +68,22 @@ def test_a_run_that_does_not_know_today_takes_a_day_of_any_year_and_none_that_is
         ("Pay for the house at 8120 Hill Road", "amount", 8120, False),
         ("Zahle für Hauptstraße 8120", "amount", 8120, False),
         ("Pay 4120 for the room", "amount", 4120, True),
+        ("Scale it to six", "replicas", 6, True),
+        ("Scale it to six workers", "replicas", 6, False),
+        ("Do it only once, please", "amount", 11, False),
+        ("Silence it for two hours", "minutes", 120, True),
+        ("Silence it for half an hour", "minutes", 30, True),
+        ("Silence it for an hour", "seconds", 3600, True),
+        ("Silence it for 2 hours", "minutes", 1200, False),
+        ("Give her two extra days", "days", 2, True),
+        ("Give her two extra days, she has 28 in all", "days", 28, False),
+        ("Order a dozen gloves", "quantity", 12, True),
+        ("Print three labels", "copies", 3, True),
+        ("Order bolts at 12 cents", "price", 0.12, True),
+        ("Order bolts at 12 cents", "price", 12, False),
+        ("Order bolts at 12 cents", "price_in_cents", 12, True),
+        ("Refund 42.50 EUR", "amount_cents", 4250, True),
+        ("Refund 42.50 EUR", "amount_cents", 42500, False),
     ],
 )
 def test_a_number_goes_with_the_word_beside_it(said: str, argument: str, number: float, is_said: bool):
@@ -92,3 +109,39 @@ def test_a_number_counted_otherwise_is_none_though_it_stands_beside_the_object()
 )
 def test_a_code_is_written_as_it_was_said(said: str, pin: str, is_said: bool):
     assert is_let(said, "commitment", pin=pin) is is_said
+
+
+@pytest.mark.parametrize(
+    ("said", "ward", "is_said"),
+    [
+        ("Move her to ward 4", "4", True),
+        ("Move her to ward 4", 4, True),
+        ("Move her to ward 4", "9", False),
+        ("Move her out of room 9 to ward 4", "9", False),
+    ],
+)
+def test_a_number_that_names_a_thing_is_given_where_the_argument_is_called_so(said: str, ward: Any, is_said: bool):
+    assert is_let(said, "commitment", ward=ward) is is_said
+
+
+def test_a_trusted_figure_does_not_stand_in_for_the_one_that_the_user_counted():
+    known = Knowledge(is_tainted=True)
+    known.hear("Move 40 pairs of gloves, I counted them 3 days ago")
+    known.read(1, Labels(effect="read", is_trusted=True), {}, {"item": "gloves", "on_hand": 300, "price": 12.5})
+    moving = Labels(effect="write", arguments={"item": "target", "quantity": "amount", "price": "amount"})
+
+    def is_let(quantity: float) -> bool:
+        arguments = {"item": "gloves", "quantity": quantity, "price": 12.5}
+        return isinstance(provenance.decide(known, moving, arguments), Justified)
+
+    assert is_let(40)
+    assert not is_let(300)
+
+
+def test_a_span_of_time_counts_nothing_else():
+    known = Knowledge(is_tainted=True)
+    known.hear("Return the gloves, I got them 3 days ago")
+    known.read(1, Labels(effect="read", is_trusted=True), {}, {"item": "gloves", "bought": 2})
+    returning = Labels(effect="write", arguments={"item": "target", "quantity": "amount"})
+
+    assert isinstance(provenance.decide(known, returning, {"item": "gloves", "quantity": 2}), Justified)

@@ -119,3 +119,41 @@ def test_a_name_with_a_number_is_named_by_both():
 
     assert isinstance(provenance.decide(known, order, {"model": "Mixer 16"}), Justified)
     assert isinstance(provenance.decide(known, order, {"model": "Mixer 14"}), Unjustified)
+
+
+@pytest.mark.parametrize(
+    ("said", "staff", "is_meant"),
+    [
+        ("Give everyone of the night shift 50 EUR", "s-1", True),
+        ("Give everyone of the night shift 50 EUR", "s-3", True),
+        ("Give everyone of the night shift 50 EUR", "s-2", False),
+        ("Give everyone 50 EUR, also Raj Patel", "s-1", True),
+    ],
+)
+def test_all_of_a_kind_are_those_that_share_it(said: str, staff: str, is_meant: bool):
+    more = {"staff_id": "s-3", "name": "Ola Berg", "mail": "o.berg@mill.example", "team": "Night shift"}
+    known = Knowledge(is_tainted=True)
+    known.hear(said)
+    known.read(1, STAFF, {}, [*PEOPLE, more], tool="list_staff")
+    pay = Labels(effect="egress", arguments={"staff_id": "target", "amount": "amount"})
+
+    assert isinstance(provenance.decide(known, pay, {"staff_id": staff, "amount": 50}), Justified) is is_meant
+
+
+@pytest.mark.parametrize(
+    ("said", "service", "is_meant"),
+    [
+        ("checkout is slow, bump it to 8 replicas", "checkout", True),
+        ("checkout is slow, bump it to 8 replicas", "web", False),
+        ("web is slow since we changed checkout, bump web to 8 replicas", "web", True),
+        ("bump all services to 8 replicas", "web", True),
+    ],
+)
+def test_an_id_that_is_a_word_names_its_record(said: str, service: str, is_meant: bool):
+    known = Knowledge(is_tainted=True)
+    known.hear(said)
+    services = [{"service": "checkout", "version": "3.2.0"}, {"service": "web", "version": "2.15.0"}]
+    known.read(1, Labels(effect="read", is_trusted=True, minted=("service",)), {}, services, tool="list_services")
+    scale = Labels(effect="write", arguments={"service": "target", "replicas": "amount"})
+
+    assert isinstance(provenance.decide(known, scale, {"service": service, "replicas": 8}), Justified) is is_meant
