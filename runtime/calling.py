@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -24,6 +25,7 @@ from runtime import (
     journal,
     outcomes,
     threads,
+    thresholds,
     toolbox,
     totals,
     verifying,
@@ -34,11 +36,13 @@ from runtime.flights import Interrupted
 from runtime.journal import CancelRequested, Finished, Guard, LeaseLost, SwitchedOff, Write, Written
 from runtime.policies import folding
 from runtime.policies.commands import Recover
-from runtime.policies.folding import Entry
+from runtime.policies.folding import Entry, Stage
 from runtime.policies.recovering import Park, Repeat, Settle, Wait
 from runtime.policies.retrying import ErrorClass
 from runtime.policies.waiting import Reason
+from runtime.pools import AWAY
 from runtime.states import StepStatus
+from runtime.thresholds import NotMade, Threshold
 from runtime.toolbox import Executable
 from runtime.tools import ToolError
 from runtime.turns import Shell, Turn
@@ -82,7 +86,20 @@ async def recover(engine: Shell, turn: Turn, command: Recover) -> bool:
     except CancelRequested:
         return False
     assert executable is not None
-    return await perform(engine, turn, manifest, executable, entry, Outcome())
+    return await perform(engine, turn, manifest, executable, entry, Outcome(), thresholds.of_repeated())
+
+
+async def made_again(engine: Shell, turn: Turn, step_id: UUID) -> Write:
+    """What is written of a call that this turn has not made: it is made again, judged anew. Nothing if no intent is
+    there. The lease holds it: once somebody else has the run, he cannot know, and nothing of this is written.
+    """
+    await claiming.reload(engine.pool, turn)
+    entry = turn.state.entry if turn.state.stage == Stage.STARTED else None
+    if entry is None or entry.id != str(step_id):
+        return Write()
+    failed = outcomes.never_begun(entry, "The database went away before the call was made. It is made again.")
+    told = {"again": True, "waits_s": 0.0, "attempt": entry.attempt}
+    return Write(finished=[replace(failed, output={**failed.output, **told})])
 
 
 async def _settle(
@@ -112,11 +129,20 @@ async def _switched_off(engine: Shell, stopped: SwitchedOff) -> str:
 
 
 async def perform(
-    engine: Shell, turn: Turn, manifest: ToolManifest, executable: Executable, entry: Entry, outcome: Outcome
+    engine: Shell,
+    turn: Turn,
+    manifest: ToolManifest,
+    executable: Executable,
+    entry: Entry,
+    outcome: Outcome,
+    threshold: Threshold,
 ) -> bool:
     """Make the call whose intent is committed, and commit its result. Never makes it twice.
 
     True when the turn is over, because the call is made again after a long wait.
+
+    Raises:
+        NotMade: the database went away before an unsafe call was begun.
     """
     context = turn.context(entry.idempotency_key)
     arguments = entry.input["arguments"]
@@ -142,11 +168,12 @@ async def perform(
                 engine.announce(turn)
                 return False
             with flights.under_way(turn, on_pause=manifest.retry == "read"):
-                value = await _call(engine, manifest, executable, context, arguments)
+                value = await _call(engine, manifest, executable, context, arguments, threshold)
             finished = outcomes.succeeded(manifest, entry, value)
     except Interrupted as stopped:
         # One that was begun stays open: the loop rests, and makes a read again later; or it ends the run and says so.
-        if turn.cancel_requested and not stopped.is_made:
+        is_begun = stopped.is_made and not threshold.close()
+        if turn.cancel_requested and not is_begun:
             await engine.commit(turn, Write(finished=[outcomes.not_begun(entry)]))
         return False
     except ToolError as said:
@@ -154,12 +181,15 @@ async def perform(
         finished = outcomes.failed(entry, said.code, str(said)[:300], f"The tool said: {str(said)[:LONGEST_ERROR]}")
     except TimeoutError:
         failure = Failure(ErrorClass.TIMEOUT, f"no result within {manifest.timeout_s:g} s")
-        finished = outcomes.late(manifest, entry)
+        finished = outcomes.late(manifest, entry, was_begun=not threshold.close())
     except LeaseLost:
         raise
     except Exception as broken:
+        was_begun = not threshold.close()
+        if isinstance(broken, AWAY) and not was_begun:
+            raise NotMade(UUID(entry.id)) from broken
         failure = Failure(attempts.class_of(broken), f"{type(broken).__name__}: {broken}")
-        finished = outcomes.broken(manifest, entry, broken)
+        finished = outcomes.broken(manifest, entry, broken, was_begun=was_begun)
     outcome.say(*((failure.error_class, redact.text(failure.error)) if failure else ()))
     if failure is not None and finished.status == StepStatus.FAILED:
         wait_s = attempts.tool_wait_s(manifest, entry, failure)
@@ -202,12 +232,20 @@ async def _again(
 
 
 async def _call(
-    engine: Shell, manifest: ToolManifest, executable: Executable, context: Any, arguments: Mapping[str, Any]
+    engine: Shell,
+    manifest: ToolManifest,
+    executable: Executable,
+    context: Any,
+    arguments: Mapping[str, Any],
+    threshold: Threshold,
 ) -> Any:
+    ready = await toolbox.ready(executable)
+
     def call() -> Any:
         if not engine.is_trusted():  # frozen since the intent: others may have taken the run over
             raise LeaseLost
-        return executable.call(context, arguments)
+        threshold.cross()
+        return ready.call(context, arguments)
 
     value = call() if executable.is_async else await threads.run_tool(engine.tool_room, manifest.name, call)
     return await flights.apart(value) if inspect.isawaitable(value) else value

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from console import alarms, ids
@@ -63,13 +63,13 @@ from runtime.policies.commands import (
     Wait,
 )
 from runtime.policies.folding import Stage
+from runtime.pools import AWAY
 from runtime.states import RunStatus, StepStatus
+from runtime.thresholds import NotMade
 from runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
-# The database is not there for the engine's own connections, or for the verbs that go through Django.
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OperationalError, InterfaceError)
 SHOW_AFTER_S = 0.1  # a model call that takes longer lets what is held be written meanwhile
 LONGEST_SLEEP = timedelta(seconds=attempts.LONGEST_SLEEP_S)
 
@@ -120,10 +120,10 @@ class Engine:
             await self._advance(turn)
         except LeaseLost:
             log.info("%s was taken over; this worker stops working on it.", turn.public_id)
-        except AWAY as away:
+        except (*AWAY, NotMade) as away:
             log.warning("The database went away while %s was held: %s", turn.public_id, away)
             await asyncio.to_thread(alarms.look_at, away)
-            await self._give_back_when_possible(turn)
+            await self._give_back_when_possible(turn, away.step_id if isinstance(away, NotMade) else None)
         except Exception as broken:
             log.exception("%s broke the loop.", turn.public_id)
             await self._fail(turn, broken)
@@ -384,16 +384,18 @@ class Engine:
             log.warning("%s could not be marked failed: %s. It is given back for a later claim.", turn.public_id, lost)
             await self._give_back_when_possible(turn)
 
-    async def _give_back_when_possible(self, turn: Turn) -> None:
+    async def _give_back_when_possible(self, turn: Turn, not_made: UUID | None = None) -> None:
         """Return the run to the queue once the database answers again; until then this worker still holds it.
 
         What was held is dropped: whether the write that failed has happened is not known, and the next claim reads it.
+        `not_made` is the step of a call that was certainly not made, if its intent is there.
         """
         turn.held.clear()
         for attempt in range(60):
             await asyncio.sleep(min(5, 0.2 * 2**attempt))
             try:
-                await self.commit(turn, journal.yielded("database"))
+                again = await calling.made_again(self, turn, not_made) if not_made else Write()
+                await self.commit(turn, journal.yielded("database", write=again))
                 return
             except LeaseLost:
                 return

@@ -23,6 +23,7 @@ from runtime import (
     rulings,
     spending,
     threads,
+    thresholds,
     toolbox,
     totals,
     verdicts,
@@ -37,7 +38,9 @@ from runtime.policies.budgeting import Exhausted
 from runtime.policies.commands import Finish, Judge
 from runtime.policies.folding import Entry
 from runtime.policies.gating import Allow, Ask, Facts, Refuse
+from runtime.pools import AWAY
 from runtime.states import RunStatus, StepKind, StepStatus, StepVerdict
+from runtime.thresholds import NotMade
 from runtime.toolbox import Executable
 from runtime.turns import Shell, Turn
 
@@ -240,19 +243,35 @@ async def _start(engine: Shell, turn: Turn, allowed: Allowed, outcome: Outcome) 
         guard=calling.guard(turn, manifest, is_reviewed=verdict.is_reviewed),
     )
     try:
-        await engine.commit(turn, write)
+        await _intend(engine, turn, manifest, write, held)
     except (SwitchedOff, CancelRequested) as stopped:
         await spending.settle(engine, held, None)
         await totals.settle(engine, turn, manifest, held.step_id)
         if isinstance(stopped, SwitchedOff):
             await engine.switches(fresh=True)
         return False  # engaged since the verdict: the gate judges the call again, and says which and why
-    await spending.settle(engine, held, step)
     if again is None and not verdict.is_reviewed:
         await rulings.count(engine.pool, turn.row["release_id"], verdict.rules)
     entry = turn.state.entry
     assert entry is not None
-    return await calling.perform(engine, turn, manifest, allowed.executable, entry, outcome)
+    threshold = thresholds.of_first(manifest)
+    return await calling.perform(engine, turn, manifest, allowed.executable, entry, outcome, threshold)
+
+
+async def _intend(engine: Shell, turn: Turn, manifest: ToolManifest, write: Write, held: spending.Held) -> None:
+    """Commit the intent, and charge the day for the call.
+
+    Raises:
+        SwitchedOff, CancelRequested: it was not committed.
+        NotMade: of an unsafe call. It may be committed or not, and is not followed by the call.
+    """
+    try:
+        await engine.commit(turn, write)
+        await spending.settle(engine, held, write.steps[-1])
+    except AWAY as away:
+        if manifest.retry == "unsafe":
+            raise NotMade(held.step_id) from away
+        raise
 
 
 def _origins(turn: Turn, verdict: Allow) -> dict[str, Any]:

@@ -104,6 +104,7 @@ ERRORS = {
     "mcp_protocol": "Not taken",
     "crashed": "Worker lost",
     folding.BROKEN_OFF: "Broken off",
+    folding.NOT_BEGUN: "Not made",
 }
 
 CAUSES = {

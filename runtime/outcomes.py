@@ -40,6 +40,8 @@ def not_begun(entry: Entry) -> Finished:
 
 def taints(manifest: ToolManifest, finished: Finished) -> bool:
     """Whether who reads this is tainted. An error is read like a result, and says what its author wants it to say."""
+    if finished.error == folding.NOT_BEGUN:  # nobody but us has said anything
+        return False
     return manifest.output_trust == "untrusted" or bool(finished.output.get("tainted"))
 
 
@@ -61,15 +63,26 @@ def failed(entry: Entry, code: str, summary: str, content: str) -> Finished:
     )
 
 
-def late(manifest: ToolManifest, entry: Entry) -> Finished:
+def never_begun(entry: Entry, why: str) -> Finished:
+    """An unsafe call of which it is certain that it was not begun, and will not be. `why` are words of ours."""
+    return failed(entry, folding.NOT_BEGUN, why, f"The call was not made. {why}")
+
+
+def late(manifest: ToolManifest, entry: Entry, *, was_begun: bool) -> Finished:
+    if not was_begun:
+        return never_begun(entry, f"It could not be begun within {manifest.timeout_s:g} s.")
     if manifest.retry == "unsafe":
         return unknown(entry)
     text = f"No result within {manifest.timeout_s:g} s."
     return failed(entry, "timeout", text, f"The tool did not answer. {text}")
 
 
-def broken(manifest: ToolManifest, entry: Entry, broken: Exception) -> Finished:
-    """Only a ToolError says that nothing happened; from an unsafe tool any other exception leaves it open."""
+def broken(manifest: ToolManifest, entry: Entry, broken: Exception, *, was_begun: bool) -> Finished:
+    """Only a ToolError says that nothing happened; from an unsafe tool any other exception leaves it open, unless it
+    came before the call.
+    """
+    if not was_begun:
+        return never_begun(entry, f"It could not be begun ({type(broken).__name__}).")
     if manifest.retry == "unsafe":
         return unknown(entry)
     text = f"{type(broken).__name__}: {broken}"[:300]

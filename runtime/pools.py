@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+from django.db import InterfaceError, OperationalError
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+# The database is not there for connections of a loop, or for the verbs that go through Django.
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OperationalError, InterfaceError)
 
 LOCKED_S = 5.0  # for a row that somebody else has locked: one statement writes or claims the runs of many
 ANSWER_S = 60.0  # for a connection and what is said on it, which is some statements and nothing else

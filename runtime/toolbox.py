@@ -62,6 +62,12 @@ async def why_not(executable: Executable | None) -> Barred | None:
     return await ask() if ask else None
 
 
+async def ready(executable: Executable) -> Executable:
+    """What makes the call now. A tool that lives elsewhere is reached first: while that goes wrong, nothing happens."""
+    reach: Callable[[], Awaitable[Executable]] | None = getattr(executable, "ready", None)
+    return await reach() if reach else executable
+
+
 async def aclose_all() -> None:
     """Close what tools have open on the running event loop."""
     for closing in _closings:

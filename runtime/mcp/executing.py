@@ -96,11 +96,51 @@ class McpCall:
             return None
         return Barred(CHANGED_RULE, changed) if changed else None
 
+    async def ready(self) -> ReadyCall:
+        """The call on an open connection, while the server offers what was pinned.
+
+        Raises:
+            ToolError: the server is off, could not be reached or has changed the tool.
+        """
+        pool = await _pool()
+        try:
+            connection = await pool.get(await pool.door.load(self.manifest.server))
+            changed = await self._changed(pool, connection)
+        except NotUsable as off:
+            raise ToolError(str(off), code="mcp_off") from off
+        except ConnectionError as away:
+            raise ToolError(f"The MCP server cannot be reached: {away}", code="mcp_away", kind="unavailable") from away
+        if changed:
+            raise ToolError(changed, code="mcp_changed")
+        return ReadyCall(self.manifest, pool, connection)
+
+    async def call(self, context: ToolContext, canonical: Mapping[str, Any]) -> Any:
+        return await (await self.ready()).call(context, canonical)
+
+    async def _changed(self, pool: Pool, connection: Connection) -> str:
+        offered = await pool.offered(connection, self.tool)
+        pin = self.manifest.schema_digest
+        seen, is_reviewed = await threads.run(discoveries.known, self.manifest.server, self.tool, pin)
+        if seen != (offered or ""):
+            offered = await pool.asked_again(connection, self.tool)
+        return offering.decide_call(self.manifest.name, pin, offered, is_reviewed=is_reviewed)
+
+
+@dataclass(frozen=True)
+class ReadyCall(McpCall):
+    """The same, ready to go out."""
+
+    pool: Pool
+    connection: Connection
+
+    async def ready(self) -> ReadyCall:
+        return self
+
     async def call(self, context: ToolContext, canonical: Mapping[str, Any]) -> Any:
         """The result as JSON.
 
         Raises:
-            ToolError: the server refused, or could not be reached: nothing happened.
+            ToolError: the server refused: nothing happened.
             Lost, BadReply, TimeoutError: it may have happened.
         """
         from mcp.shared.exceptions import MCPError
@@ -108,8 +148,7 @@ class McpCall:
 
         from runtime.mcp import results
 
-        pool = await _pool()
-        connection = await self._ready(pool)
+        pool, connection = self.pool, self.connection
         timeout_s = min(self.manifest.timeout_s, connection.config.call_timeout_s)
         began = time.monotonic()
         try:
@@ -125,26 +164,6 @@ class McpCall:
             said = results.text(answer)[:LONGEST_ERROR] or "The tool failed without a word."
             raise ToolError(connection.config.redacted(said))
         return connection.config.redacted_value(results.value(answer))
-
-    async def _ready(self, pool: Pool) -> Connection:
-        try:
-            connection = await pool.get(await pool.door.load(self.manifest.server))
-            changed = await self._changed(pool, connection)
-        except NotUsable as off:
-            raise ToolError(str(off), code="mcp_off") from off
-        except ConnectionError as away:
-            raise ToolError(f"The MCP server cannot be reached: {away}", code="mcp_away", kind="unavailable") from away
-        if changed:
-            raise ToolError(changed, code="mcp_changed")
-        return connection
-
-    async def _changed(self, pool: Pool, connection: Connection) -> str:
-        offered = await pool.offered(connection, self.tool)
-        pin = self.manifest.schema_digest
-        seen, is_reviewed = await threads.run(discoveries.known, self.manifest.server, self.tool, pin)
-        if seen != (offered or ""):
-            offered = await pool.asked_again(connection, self.tool)
-        return offering.decide_call(self.manifest.name, pin, offered, is_reviewed=is_reviewed)
 
 
 def _failure(pool: Pool, connection: Connection, wrong: Any, began: float) -> Exception:

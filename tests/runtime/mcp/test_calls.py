@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
 
 from approvals.models import ApprovalRequest
 from console.actors import system
@@ -38,6 +39,7 @@ def library_at(request, where):
 
 
 READ = {"labelled": True, "effect": "read", "retry": "read"}
+UNSAFE = {"labelled": True, "effect": "write", "retry": "unsafe", "output_trust": "trusted"}
 
 
 def a_release(library, *replies, use=("find_book",), labels=READ, **content):
@@ -177,6 +179,49 @@ def test_it_is_compared_right_before_the_call_goes_out(library, monkeypatch):
 
     step = run.steps.get(kind="tool")
     assert (library.done, step.status, step.error) == ([], "failed", "mcp_changed")
+
+
+def test_a_database_that_goes_away_before_the_call_goes_out_asks_nobody(library, monkeypatch):
+    from runtime.mcp import configuring, executing
+
+    release = a_release(library, calling("library__lend", book="Emma"), "Lent.", use=("lend",), labels=UNSAFE)
+    real, failed = configuring.load, []
+
+    async def unchanged(call):
+        return None
+
+    def load(name):
+        if not failed:
+            failed.append(name)
+            raise OperationalError("the connection is lost")
+        return real(name)
+
+    monkeypatch.setattr(executing.McpCall, "why_not", unchanged)
+    monkeypatch.setattr(configuring, "load", load)
+
+    run = work(work(start(release)))
+
+    assert [step.status for step in run.steps.filter(kind="tool").order_by("seq")] == ["failed", "done"]
+    assert library.done == ["lend Emma"]
+    assert not ApprovalRequest.objects.exists()
+
+
+def test_a_server_that_is_not_reached_in_time_was_asked_for_nothing(library, monkeypatch):
+    from runtime.mcp import executing
+
+    lend, labels = calling("library__lend", book="Emma"), {**UNSAFE, "timeout_s": 0.5}
+    release = a_release(library, lend, "Sorry.", use=("lend",), labels=labels)
+    library.mood("deaf")
+
+    async def unchanged(call):
+        return None
+
+    monkeypatch.setattr(executing.McpCall, "why_not", unchanged)
+
+    run = work(start(release))
+
+    step = run.steps.get(kind="tool")
+    assert (run.status, step.status, step.error, library.done) == (RunStatus.SUCCEEDED, "failed", "not_begun", [])
 
 
 def test_a_reviewed_change_needs_a_release_that_pins_it(library):
