@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -40,7 +41,7 @@ def not_begun(entry: Entry) -> Finished:
 
 def taints(manifest: ToolManifest, finished: Finished) -> bool:
     """Whether who reads this is tainted. An error is read like a result, and says what its author wants it to say."""
-    if finished.error == folding.NOT_BEGUN:  # nobody but us has said anything
+    if finished.status == StepStatus.FAILED and finished.output.get(folding.OURS):
         return False
     return manifest.output_trust == "untrusted" or bool(finished.output.get("tainted"))
 
@@ -65,7 +66,8 @@ def failed(entry: Entry, code: str, summary: str, content: str) -> Finished:
 
 def never_begun(entry: Entry, why: str) -> Finished:
     """An unsafe call of which it is certain that it was not begun, and will not be. `why` are words of ours."""
-    return failed(entry, folding.NOT_BEGUN, why, f"The call was not made. {why}")
+    done = failed(entry, folding.NOT_BEGUN, why, f"The call was not made. {why}")
+    return replace(done, output={**done.output, folding.OURS: True})
 
 
 def late(manifest: ToolManifest, entry: Entry, *, was_begun: bool) -> Finished:

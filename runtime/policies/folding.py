@@ -43,6 +43,7 @@ class Entry:
 COPIED = "forked_from"  # in the input of a step that a fork has taken over: what it cost is charged to the other run
 BROKEN_OFF = "broken_off"  # error of a call that somebody let go of: no failure of the model or the tool
 NOT_BEGUN = "not_begun"  # error of an unsafe call that was certainly not made
+OURS = "ours"  # in the output of a failed call: its words are ours; the error alone may have been chosen by a tool
 
 
 def is_copied(entry: Entry) -> bool:

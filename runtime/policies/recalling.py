@@ -8,7 +8,7 @@ from datetime import date
 from releases.bundles import ToolManifest
 from runtime.messages import Message, UserText
 from runtime.policies import provenance, wording
-from runtime.policies.folding import NOT_BEGUN, Entry
+from runtime.policies.folding import OURS, Entry
 from runtime.policies.provenance import Knowledge, Labels
 from runtime.states import StepKind, StepStatus, StepVerdict
 
@@ -68,5 +68,5 @@ def _recall_call(known: Knowledge, of: Labels, entry: Entry) -> None:
             known.taint_by(entry.seq, entry.name)
     elif entry.status == StepStatus.FAILED:
         known.called(arguments)
-        if not of.is_trusted and entry.error != NOT_BEGUN:  # what is told of that one are words of ours
+        if not of.is_trusted and not entry.output.get(OURS):
             known.taint_by(entry.seq, entry.name)
