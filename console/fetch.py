@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -172,7 +173,7 @@ def _send(
     way = _Checked(deadline)
     try:
         with (
-            httpcore2.ConnectionPool(network_backend=way, ssl_context=ssl.create_default_context()) as pool,
+            httpcore2.ConnectionPool(network_backend=way, ssl_context=_trusted()) as pool,
             pool.stream(method, url, headers=list(sent.items()), content=body) as response,
         ):
             content = b""
@@ -186,6 +187,12 @@ def _send(
         raise Failed(f"{host} did not answer in time.") from late
     except (httpcore2.NetworkError, httpcore2.ProtocolError, ssl.SSLError, OSError) as lost:
         raise Failed(f"The connection to {host} failed: {str(lost)[:200] or type(lost).__name__}.") from lost
+
+
+@lru_cache(maxsize=1)
+def _trusted() -> ssl.SSLContext:
+    """Whom certificates have to come from. Read once: that takes longer than most requests."""
+    return ssl.create_default_context()
 
 
 class _Checked(httpcore2.NetworkBackend):
