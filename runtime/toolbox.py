@@ -15,11 +15,12 @@ from pydantic_core import to_jsonable_python
 from console import redact
 from releases.bundles import Bundle, ToolManifest, canonical
 from runtime import tools
-from runtime.policies import looping
+from runtime.policies import looping, nesting
 from runtime.states import RunStatus
 from runtime.tools import ToolContext, Verify
 
 LONGEST_ARGUMENTS = 100_000  # characters of canonical JSON
+NOT_KEPT = "The tool has ended. What it returned cannot be kept: it is no JSON, or nested too deeply."
 NOT_FINITE = re.compile("NaN|Infinity")  # numbers that no JSON holds
 
 
@@ -164,8 +165,13 @@ def output(manifest: ToolManifest, value: Any, reason: str = "") -> dict[str, An
     value = value.value if isinstance(value, tools.Tainted) else value
     if isinstance(value, Iterator):
         raise TypeError(f"A tool returns a finished value, not a {type(value).__name__} that may never end.")
-    plain = to_jsonable_python(value, serialize_unknown=True)
+    try:
+        plain = to_jsonable_python(value, serialize_unknown=True)
+    except ValueError:  # no text, nested in itself or beyond any measure: the call is over all the same
+        plain = NOT_KEPT
     content = plain if isinstance(plain, str) else canonical(plain)
+    if content.count("[") + content.count("{") > nesting.DEEPEST and nesting.is_too_deep(plain):
+        plain = content = NOT_KEPT
     if not isinstance(plain, str) and NOT_FINITE.search(content):
         plain = _finite(plain)
         content = canonical(plain)

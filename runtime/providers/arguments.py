@@ -7,6 +7,8 @@ import math
 import re
 from typing import Any
 
+from runtime.policies import nesting
+
 MOST_CHARACTERS = 1_000_000
 UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -30,7 +32,7 @@ def parse(raw: str | dict[str, Any] | None) -> dict[str, Any] | str:
         return text[:MOST_CHARACTERS]
     try:
         found = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
-        return found if isinstance(found, dict) and _is_writable(found) else text
+        return found if isinstance(found, dict) and not nesting.is_too_deep(found) and _is_writable(found) else text
     except (ValueError, RecursionError):
         return text
 

@@ -108,6 +108,8 @@ def test_a_missing_key_fails_the_run_and_names_the_variable(server, monkeypatch)
         '{"order_id": "1", "amount": NaN}',
         '{"order_id": "1", "amount": 1e999}',
         '{"order_id": "1", "amount": "5.00"',
+        '{"order_id": "1", "amount": ' + "[" * 300 + "5" + "]" * 300 + "}",
+        '{"order_id": "1", "amount": ' + "[" * 50_000 + "]" * 50_000 + "}",
     ],
 )
 def test_arguments_that_can_be_read_two_ways_are_never_executed(server, arguments):
