@@ -22,7 +22,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.conf import global_settings, settings
 from django.contrib.auth import hashers
 from django.db import connection
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
@@ -38,10 +38,11 @@ FLAGS = [
     "--no-first-run",
 ]
 MANAGE = settings.BASE_DIR / "manage.py"
-WORKERS = 2
+WORKERS = 1  # unless the module says otherwise
 WIDTHS = (1440, 390)
 THEMES = ("light", "dark")
-START_SECONDS = 90.0
+START_SECONDS = 300.0
+PATIENCE_MS = 60_000
 REDIS_DATABASE = 9
 # Playwright leaves its event loop in this thread, and Django would refuse to ask the database beside it.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -52,10 +53,16 @@ document.addEventListener("securitypolicyviolation", event => console.error(
 """
 
 
+class QuickHasher(hashers.PBKDF2PasswordHasher):
+    """As in production, in one round instead of a million."""
+
+    iterations = 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def passwords_as_in_production() -> None:
     """The web process knows only Django's own hashers; an account made here must be able to sign in there."""
-    settings.PASSWORD_HASHERS = global_settings.PASSWORD_HASHERS
+    settings.PASSWORD_HASHERS = [f"{__name__}.{QuickHasher.__name__}", *global_settings.PASSWORD_HASHERS[1:]]
     hashers.get_hashers.cache_clear()
     hashers.get_hashers_by_algorithm.cache_clear()
 
@@ -107,7 +114,8 @@ def _administer(statement: LiteralString, *names: str) -> None:
 class Product:
     """The processes of `up`, without its supervisor. `workers` are there to be killed."""
 
-    def __init__(self, database_url: str, log_folder: Path) -> None:
+    def __init__(self, database_url: str, log_folder: Path, workers: int) -> None:
+        self.workers = workers
         self.port = ports.pick()
         self.url = f"http://{ports.LOOPBACK}:{self.port}"
         self.log_folder = log_folder
@@ -123,7 +131,7 @@ class Product:
 
     def start_all(self) -> None:
         self.start("web", "web", "--port", str(self.port))
-        for slot in range(1, WORKERS + 1):
+        for slot in range(1, self.workers + 1):
             self.start_worker(slot)
         self.start("scheduler", "scheduler")
         if not processes.wait_until(
@@ -152,8 +160,10 @@ class Product:
 
 
 @pytest.fixture(scope="module")
-def product(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    started = Product(database, tmp_path_factory.mktemp("logs"))
+def product(
+    request: pytest.FixtureRequest, database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Product]:
+    started = Product(database, tmp_path_factory.mktemp("logs"), getattr(request.module, "WORKERS", WORKERS))
     try:
         started.start_all()
         yield started
@@ -175,6 +185,7 @@ def browser() -> Iterator[Browser]:
     # Chromium's sandbox does not work for root.
     flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
         started = playwright.chromium.launch(executable_path=program, args=flags)
         yield started
         started.close()
@@ -199,7 +210,7 @@ def complaints() -> Complaints:
 def context(browser: Browser, console_url: str, complaints: Complaints) -> Iterator[BrowserContext]:
     """A fresh browser profile. Every error and every breach of the content security policy fails the journey."""
     opened = browser.new_context(base_url=console_url, viewport={"width": 1440, "height": 900}, locale="en-US")
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(PATIENCE_MS)
     opened.add_init_script(REPORT_VIOLATIONS)
 
     def listen(message: ConsoleMessage) -> None:
@@ -252,11 +263,17 @@ def shots(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def axe() -> Callable[[Page], list[dict[str, Any]]]:
-    """`axe(page)`: what the accessibility checker finds wrong on the page."""
+    """`axe(page)`: what the accessibility checker finds wrong on the page; in the dark, with its colours alone.
+
+    Each page is looked at in the light, too, where everything else is checked.
+    """
     checker = Axe()
+    of_colours = {"runOnly": ["color-contrast", "link-in-text-block"]}
 
     def check(page: Page) -> list[dict[str, Any]]:
-        violations: list[dict[str, Any]] = checker.run(page).response["violations"]
+        is_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        found = checker.run(page, options=of_colours if is_dark else None)
+        violations: list[dict[str, Any]] = found.response["violations"]
         return [
             {"rule": each["id"], "help": each["help"], "nodes": [node["html"][:200] for node in each["nodes"]]}
             for each in violations

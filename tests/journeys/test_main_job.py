@@ -22,6 +22,7 @@ from runtime.states import RunStatus
 from tests.builders import a_run, a_user
 from tests.journeys import doors
 
+WORKERS = 2  # to be killed together
 REFUND = "Please refund order 10482, the headphones arrived broken."
 
 
@@ -49,7 +50,7 @@ def start(page: Page, text: str, *, person: str = "cus_1001", name: str = "Ana L
 
 def shows(page: Page, status: str) -> None:
     """The page says so by itself, without a reload."""
-    expect(page.locator("#run-head .badge").first).to_have_text(re.compile(status), timeout=20_000)
+    expect(page.locator("#run-head .badge").first).to_have_text(re.compile(status))
 
 
 def approve(page: Page, *, amount: str = "") -> None:

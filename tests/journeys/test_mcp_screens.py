@@ -21,7 +21,6 @@ from tests.runtime.mcp.conftest import PLAIN, command
 
 WIDTHS = (1440, 390)
 EVIL = 'Find a book. <img src=x onerror="alert(1)"> \u202egnorw\u200b'
-LONG_S = 30_000  # for what a worker does meanwhile
 
 
 @dataclass(frozen=True)
@@ -69,16 +68,15 @@ def plain(scriptless: Page, stage: Stage) -> Page:
     return scriptless
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wrong_in_either_theme_and_width(
-    console: Page, axe: Callable[[Page], list[dict[str, Any]]], theme: str, width: int
+    console: Page, axe: Callable[[Page], list[dict[str, Any]]], width: int
 ) -> None:
     pages = ("/mcp/", "/mcp/new/", "/mcp/archive/", "/mcp/archive/tools/find_book/", "/mcp/archive/tools/lend/")
-    looks.nothing_is_wrong(console, axe, {address: address for address in pages}, theme=theme, width=width)
+    looks.nothing_is_wrong(console, axe, {address: address for address in pages}, width=width)
     console.get_by_role("button", name="Review").click()
     expect(console.get_by_role("dialog")).to_be_visible()
-    assert axe(console) == []
+    looks.nothing_is_wrong_so(console, axe)
 
 
 def test_screenshots(console: Page, shots: Callable[..., None]) -> None:
@@ -110,7 +108,7 @@ def test_a_server_is_added_asked_reviewed_and_noticed_when_it_changes(
 
     console.get_by_label("Command").fill(" ".join(command(PLAIN, stage.folder)))
     console.get_by_role("button", name="Add it").click()
-    expect(console.get_by_role("link", name="library__find_book")).to_be_visible(timeout=LONG_S)
+    expect(console.get_by_role("link", name="library__find_book")).to_be_visible()
     expect(console.locator("#server")).to_contain_text("Plain library 1")
 
     console.get_by_role("link", name="library__lend").click()
@@ -124,7 +122,7 @@ def test_a_server_is_added_asked_reviewed_and_noticed_when_it_changes(
     console.goto("/mcp/library/")
     console.get_by_role("button", name="Ask it now").click()
     row = console.locator("tr", has_text="library__lend")
-    expect(row).to_contain_text("Changed", timeout=LONG_S)
+    expect(row).to_contain_text("Changed")
     row.get_by_role("link").click()
     expect(console.locator("tr.add", has_text="evil.example")).to_be_visible()
     expect(console.get_by_text("Every call is refused until a person has reviewed the change")).to_be_visible()

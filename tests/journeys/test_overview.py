@@ -75,7 +75,7 @@ def test_figures_chart_and_definitions(overview: Page, shots: Callable[..., None
 
     chart = overview.locator("[data-chart]")
     chart.scroll_into_view_if_needed()
-    expect(chart.locator(".main-svg").first).to_be_visible(timeout=30_000)
+    expect(chart.locator(".main-svg").first).to_be_visible()
     expect(chart.locator(".legend")).to_contain_text("Succeeded")
     assert chart.locator(".bars .point").count() >= 12
 
@@ -101,7 +101,7 @@ def test_a_chart_that_is_not_seen_is_not_loaded(overview: Page) -> None:
 def test_the_page_follows_new_runs_without_losing_its_place(overview: Page) -> None:
     chart = overview.locator("[data-chart]")
     chart.scroll_into_view_if_needed()
-    expect(chart.locator(".main-svg").first).to_be_visible(timeout=30_000)
+    expect(chart.locator(".main-svg").first).to_be_visible()
     about = overview.locator("#about-success")
     about.locator("summary").click()
     expect(overview.locator("[data-live][data-state=live]").first).to_be_attached()
@@ -110,7 +110,7 @@ def test_the_page_follows_new_runs_without_losing_its_place(overview: Page) -> N
     # The scheduler of the product would do this within a minute.
     rollups.roll_up_recent(timezone.now())
 
-    expect(overview.locator("#figures")).to_contain_text("241 runs", timeout=25_000)
+    expect(overview.locator("#figures")).to_contain_text("241 runs")
     expect(chart.locator(".legend")).to_contain_text("Cancelled")
     expect(about).to_have_attribute("open", "")
 
@@ -159,7 +159,7 @@ def test_axe_finds_nothing(overview: Page, axe: Callable[[Page], list[dict[str, 
         overview.goto(address)
         if width > 760 and "24h" in address:
             overview.locator("[data-chart]").scroll_into_view_if_needed()
-            expect(overview.locator(".main-svg").first).to_be_visible(timeout=30_000)
+            expect(overview.locator(".main-svg").first).to_be_visible()
         assert axe(overview) == []
         assert not overview.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
 

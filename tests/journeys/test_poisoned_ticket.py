@@ -43,7 +43,7 @@ def ask(page: Page, sample: str) -> Run:
 
 
 def shows(page: Page, status: str) -> None:
-    expect(page.locator("#run-head .badge").first).to_have_text(re.compile(status), timeout=30_000)
+    expect(page.locator("#run-head .badge").first).to_have_text(re.compile(status))
 
 
 def test_a_run_that_reads_a_poisoned_ticket_asks_before_it_writes(

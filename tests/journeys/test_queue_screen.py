@@ -15,8 +15,9 @@ from console import alarms, queue
 from console.models import AuditEntry, User
 from console.roles import Role
 from tests.builders import a_user
+from tests.journeys import looks
 from tests.journeys.conftest import Product
-from tests.journeys.test_gallery import has_sideways_scroll, sign_in
+from tests.journeys.test_gallery import sign_in
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +51,8 @@ def test_the_queues_are_seen_and_controlled(
     redis = Redis.from_url(product.env["REDIS_URL"])
     sign_in(page, admin)
     fill(redis)
-    for width in (1440, 390):
-        for theme in ("light", "dark"):
-            page.set_viewport_size({"width": width, "height": 1100})
-            page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-            page.goto("/queues/")
-            assert axe(page) == []
-            assert not has_sideways_scroll(page)
+    for width in looks.WIDTHS:
+        looks.nothing_is_wrong(page, axe, {"queues": "/queues/"}, width=width)
 
     shots(page, "queues")
     expect(page.get_by_text("The disk of the database is full")).to_be_visible()

@@ -92,10 +92,9 @@ def a_question(needed: int = 2) -> ApprovalRequest:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wrong_in_either_theme_and_width(
-    console: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], theme: str, width: int
+    console: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], width: int
 ) -> None:
     question = a_question()
     pages = {
@@ -105,7 +104,7 @@ def test_nothing_is_wrong_in_either_theme_and_width(
         "question": question.get_absolute_url(),
     }
 
-    looks.nothing_is_wrong(console, axe, pages, theme=theme, width=width)
+    looks.nothing_is_wrong(console, axe, pages, width=width)
 
 
 def test_screenshots(console: Page, stage: Stage, shots: Callable[..., None], complaints: Any) -> None:

@@ -22,7 +22,7 @@ from releases.models import Release
 from runtime.models import Run
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import a_release, a_run, a_step, a_thread, a_tool, a_user, an_agent, an_approval, an_event
-from tests.journeys import doors
+from tests.journeys import doors, looks
 from tests.journeys.holding import hold_the_first
 
 WIDTHS = (1440, 390)
@@ -152,18 +152,11 @@ def has_sideways_scroll(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_axe_finds_nothing_on_the_pages_of_runs(
-    signed_in: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], width: int, theme: Any
+    signed_in: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], width: int
 ) -> None:
-    signed_in.set_viewport_size({"width": width, "height": 900})
-    signed_in.emulate_media(color_scheme=theme, reduced_motion="reduce")
-
-    for address in pages(stage):
-        signed_in.goto(address)
-        assert axe(signed_in) == [], address
-        assert not has_sideways_scroll(signed_in), address
+    looks.nothing_is_wrong(signed_in, axe, {address: address for address in pages(stage)}, width=width)
 
 
 def test_nothing_scrolls_sideways_on_the_smallest_screen(signed_in: Page, stage: Stage) -> None:

@@ -80,12 +80,11 @@ def addresses(stage: Stage) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_nothing_is_wrong_in_either_theme_and_width(
-    console: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], theme: str, width: int
+    console: Page, stage: Stage, axe: Callable[[Page], list[dict[str, Any]]], width: int
 ) -> None:
-    looks.nothing_is_wrong(console, axe, addresses(stage), theme=theme, width=width)
+    looks.nothing_is_wrong(console, axe, addresses(stage), width=width)
 
 
 def test_screenshots(console: Page, stage: Stage, shots: Callable[..., None]) -> None:
