@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db import connection
+
 from console import ids
 from runtime import schedules
 
@@ -16,7 +18,10 @@ async def run_turn(run: str) -> None:
 def deliver_callback(run: str) -> None:
     from runtime import deliveries
 
-    deliveries.deliver(ids.parse("run", run))
+    try:
+        deliveries.deliver(ids.parse("run", run))
+    finally:
+        connection.close()  # its thread may rest for long, and there are many
 
 
 def sweep_callbacks() -> None:

@@ -22,7 +22,7 @@ from django.utils.timezone import now
 from console import ids, problems, queue
 from console.models import AuditEntry
 from console.roles import Role
-from runtime import deliveries, lanes
+from runtime import deliveries, jobs, lanes
 from runtime.models import Callback, Delivery, DeliveryAttempt, Run
 from runtime.policies.delivering import WAITS
 from runtime.policies.lanes import PLACES
@@ -461,6 +461,14 @@ def test_what_is_due_is_asked_for_in_a_queue_of_its_own_and_once(receiver):
 
     assert waiting_jobs() == [run.public_id]
     assert django_rq.get_queue(queue.CHORES).count == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thread_that_has_sent_holds_no_connection_of_the_database(receiver):
+    jobs.deliver_callback(a_told_run(receiver.url).public_id)
+
+    assert connection.connection is None
+    assert len(receiver.got) == 1
 
 
 @pytest.mark.django_db(transaction=True)
