@@ -40,6 +40,7 @@ class Heard:
     _register: Register = field(default_factory=Register)
 
     def _hear(self, text: str) -> None:
+        text = wording.close(text)
         asked = hearing.asked(text)
         begun = asked[: clauses.LONGEST]
         for value in values.find(asked):

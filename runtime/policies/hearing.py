@@ -12,7 +12,7 @@ LONGEST_SUBJECT = 80  # characters before "must not get it" that say who
 APART = " | "  # stands where something was left out, so that what was around it does not become neighbours
 _PASTED = re.compile(
     r"(?:^[ \t]*|:[ \t]*)>.*$"
-    r"|^[ \t]*(?:begin forwarded message|-{3,}[^\n]*(?:original|forwarded|ursprüngliche|weitergeleitete)[^\n]*)\b"
+    r"|^[ \t]*(?:begin forwarded message|-{3}[^\n]*(?:original|forwarded|ursprüngliche|weitergeleitete)[^\n]*)\b"
     r"[\s\S]*",
     re.I | re.M,
 )

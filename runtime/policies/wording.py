@@ -53,6 +53,11 @@ def _spoken_words(chunk: str) -> Iterator[str]:
             yield word
 
 
+def close(text: str) -> str:
+    """A text with one blank or line break wherever there are several, so that no expression tries each of thousands."""
+    return re.sub(r"\s+", lambda run: "\n" if "\n" in run[0] else " ", text)
+
+
 def words(text: str) -> list[str]:
     """The words of a text, folded."""
     return [word.casefold().replace("’", "'").removesuffix("'s") for word in _WORD.findall(text)]
