@@ -19,6 +19,7 @@ from console.models import ApiToken, AuditEntry, RoleGrant
 from console.roles import Role
 from tests.approvals.conftest import KIND
 from tests.builders import a_user, an_actor, an_approval
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.django_db
 SOON = datetime.now(UTC) + timedelta(days=1)
@@ -269,7 +270,7 @@ def test_two_people_at_the_same_instant_on_two_connections(subject, needed, expe
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=10)
+            thread.join(timeout=PATIENCE_S)
 
         request.refresh_from_db()
         assert sorted(answers) == expected

@@ -20,6 +20,7 @@ from console.roles import Role
 from console.states import IllegalMove
 from tests.approvals.conftest import KIND
 from tests.builders import a_user, an_actor, an_approval
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.django_db
 
@@ -433,7 +434,7 @@ def at_once(*verbs):
     def run(index):
         try:
             connection.ensure_connection()
-            gate.wait(timeout=10)
+            gate.wait(timeout=PATIENCE_S)
             answers[index] = verbs[index](actors[index])
         except Exception as refused:
             answers[index] = refused
@@ -445,5 +446,5 @@ def at_once(*verbs):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE_S)
     return answers

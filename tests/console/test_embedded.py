@@ -21,6 +21,7 @@ from console.embedded import account, binaries, files, lock, processes, servers,
 from console.embedded.postgres import Postgres
 from console.embedded.processes import ServerProblem
 from console.embedded.valkey import Valkey
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
@@ -64,7 +65,7 @@ def is_gone(pid: int) -> bool:
     return not any(processes.arguments_of(pid))
 
 
-def eventually(is_true: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(is_true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     return processes.wait_until(is_true, alive=lambda: True, seconds=seconds)
 
 
@@ -149,7 +150,7 @@ def test_an_orphan_of_ours_is_stopped_before_the_next_start(copied, stopping):
     server = stopping(Postgres(copied, throwaway=True))
     server.start()
 
-    assert orphan.process.wait(10) == 0
+    assert orphan.process.wait(PATIENCE_S) == 0
     assert server.is_alive()
 
 

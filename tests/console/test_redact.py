@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
 from console import redact
+from tests.patience import at_most
 
 SECRETS = [
     "sk-ant-" + "a1" * 20,
@@ -98,10 +98,8 @@ def test_ordinary_texts_stay():
 
 @pytest.mark.parametrize("text", ["-----BEGIN PRIVATE KEY-----" * 2000, "eyJ" + "a" * 60_000, "password=" * 20_000])
 def test_hostile_texts_are_scanned_in_time(text):
-    began = time.perf_counter()
-    redact.text(text)
-
-    assert time.perf_counter() - began < 2
+    with at_most(5):
+        redact.text(text)
 
 
 @pytest.mark.parametrize("secret", [*SECRETS, "password=hunter2222", "postgresql://ada:s3cret-word@db.internal/shop"])

@@ -15,6 +15,7 @@ from rq.cron import CronScheduler
 from console import queue
 from console.embedded import ports
 from console.management.commands import scheduler
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.django_db
 
@@ -72,13 +73,13 @@ def start(redis_url: str) -> subprocess.Popen[str]:
 def test_it_registers_itself_and_stops_cleanly():
     process = start(os.environ["REDIS_URL"])
     connection = django_rq.get_connection(queue.CHORES)
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while not CronScheduler.all(connection) and time.monotonic() < end and process.poll() is None:
         time.sleep(0.1)
     known = CronScheduler.all(connection)
 
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=PATIENCE_S)
 
     assert len(known) == 1, said
     assert process.returncode == 0, said
@@ -96,5 +97,5 @@ def test_it_outlives_an_absent_redis():
 
     assert process.poll() is None, said
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE_S) == 0
     process.stdout.close()

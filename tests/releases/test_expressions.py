@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -15,6 +14,7 @@ from releases.policies import expressions, rulecheck, variables
 from releases.policies.expressions import BadExpression, Unevaluated, Values
 from releases.policies.variables import Circumstances, Total, Totals
 from tests import builders
+from tests.patience import at_most
 
 TEXT, NUMBER = {"type": "string"}, {"anyOf": [{"type": "number"}, {"type": "string"}]}
 TOOL = ToolManifest(
@@ -148,12 +148,9 @@ def test_what_would_cost_too_much_is_not_taken(text, said):
 def test_large_arguments_are_judged_in_bounded_time_or_not_at_all(text, arguments):
     """Without the estimate of the work these take up to a minute. The first compiles; see gate.md for figures."""
     holds("args.fast")
-    began = time.perf_counter()
 
-    with pytest.raises(Unevaluated, match="too large"):
+    with at_most(5), pytest.raises(Unevaluated, match="too large"):
         holds(text, arguments)
-
-    assert time.perf_counter() - began < 1
 
 
 def test_values_nested_too_deep_are_not_judged():

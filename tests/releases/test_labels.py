@@ -20,6 +20,7 @@ from releases.bundles import ToolManifest, canonical
 from releases.models import Activation, LabelReview, Release
 from releases.states import LabelVerdict
 from tests.builders import a_bundle, a_release, a_tool, a_user, an_actor, an_agent
+from tests.patience import PATIENCE_S
 from tests.programs import Program
 
 pytestmark = pytest.mark.django_db
@@ -486,7 +487,7 @@ def test_of_two_reviewers_at_the_same_instant_one_counts():
     def say(verdict, by):
         try:
             connection.ensure_connection()
-            gate.wait(timeout=10)
+            gate.wait(timeout=PATIENCE_S)
             answers.append(labels.review(release.pk, verdict, digest=read, by=by, reason="At once.").verdict)
         except problems.Conflict:
             answers.append("conflict")
@@ -500,7 +501,7 @@ def test_of_two_reviewers_at_the_same_instant_one_counts():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE_S)
 
     assert sorted(map(str, answers)) in (["accept", "conflict"], ["conflict", "reject"]), answers
     assert LabelReview.objects.count() == 1

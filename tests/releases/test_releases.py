@@ -14,6 +14,7 @@ from releases import releases
 from releases.models import Activation, Release
 from releases.policies.diff import changes
 from tests.builders import a_bundle, a_release, a_tool, an_actor, an_agent
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.django_db
 
@@ -188,7 +189,7 @@ def test_the_same_bundle_stored_twice_at_the_same_instant_is_one_release():
     def store(actor):
         try:
             connection.ensure_connection()
-            gate.wait(timeout=10)
+            gate.wait(timeout=PATIENCE_S)
             answers.append(releases.create(agent, content, by=actor).pk)
         except Exception as wrong:
             answers.append(wrong)
@@ -200,7 +201,7 @@ def test_the_same_bundle_stored_twice_at_the_same_instant_is_one_release():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE_S)
 
     assert len(set(answers)) == 1, answers
     assert Release.objects.count() == 1

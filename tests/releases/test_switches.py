@@ -19,6 +19,7 @@ from releases.models import KillSwitch
 from releases.policies import switching
 from releases.states import EFFECTS_OF_SCOPE, Scope, SwitchEffect
 from tests.builders import a_release, a_tool, an_actor, an_agent, an_approval
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.django_db
 
@@ -332,7 +333,7 @@ def race():
     is_over, has_begun = threading.Event(), threading.Barrier(4)
 
     def start_calls():
-        has_begun.wait(timeout=10)
+        has_begun.wait(timeout=PATIENCE_S)
         while not is_over.is_set():
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute(
@@ -344,13 +345,13 @@ def race():
     starters = [threading.Thread(target=start_calls) for _ in range(3)]
     for starter in starters:
         starter.start()
-    has_begun.wait(timeout=10)
+    has_begun.wait(timeout=PATIENCE_S)
     switch = engage()
     seen = count_intents()
     is_over.wait(timeout=0.1)
     is_over.set()
     for starter in starters:
-        starter.join(timeout=20)
+        starter.join(timeout=PATIENCE_S)
     late = count_intents() - seen
     lift(switch)
     return late
@@ -370,7 +371,7 @@ def test_engaged_twice_at_the_same_instant_is_one_switch():
     def pull(actor):
         try:
             connection.ensure_connection()
-            gate.wait(timeout=10)
+            gate.wait(timeout=PATIENCE_S)
             answers.append(engage(by=actor).pk)
         except Exception as wrong:
             answers.append(wrong)
@@ -381,7 +382,7 @@ def test_engaged_twice_at_the_same_instant_is_one_switch():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE_S)
 
     assert len(set(answers)) == 1, answers
     assert KillSwitch.objects.count() == 1

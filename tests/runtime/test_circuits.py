@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,16 +20,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 TOOL = BreakerKind.TOOL
 LIMITS = Limits(in_a_row=3, open_for=timedelta(seconds=0.4), longest=timedelta(seconds=3))
+FOR_LONG = replace(LIMITS, open_for=timedelta(hours=1), longest=timedelta(hours=2))
 
 
-def with_workers(count: int, story: Callable[..., Awaitable[Any]]) -> Any:
+def with_workers(count: int, story: Callable[..., Awaitable[Any]], limits: Limits = LIMITS) -> Any:
     """Run the story with that many workers' views on the one database, each with connections of its own."""
 
     async def go() -> Any:
         pools = [worker.open_pool(4) for _ in range(count)]
         for pool in pools:
             await pool.open(wait=True)
-        views = [Circuits(pool, None, limits=LIMITS) for pool in pools]
+        views = [Circuits(pool, None, limits=limits) for pool in pools]
         try:
             return await story(*views)
         finally:
@@ -82,7 +84,7 @@ def test_what_one_worker_opens_stops_all_of_them_and_names_the_error():
         await forget(second)
         return await ask(first), await ask(second), await ask(second, "other")
 
-    mine, theirs, other = with_workers(2, story)
+    mine, theirs, other = with_workers(2, story, FOR_LONG)
 
     assert isinstance(mine, Open) and isinstance(theirs, Open) and isinstance(other, Ticket)
     assert theirs.sentence.startswith("The tool lookup is out of order since ")
@@ -250,4 +252,4 @@ def test_a_call_after_a_long_silence_does_not_trust_what_it_knew():
         await fail_until_open(first)
         return await ask(second)
 
-    assert isinstance(with_workers(2, story), Open)
+    assert isinstance(with_workers(2, story, FOR_LONG), Open)

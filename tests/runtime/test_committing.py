@@ -15,8 +15,7 @@ from console import ids
 from runtime import journal
 from runtime.committing import FLUSHERS, Committer
 from runtime.journal import Answer, Lease, Operation, Write, Written
-
-PATIENCE_S = 5.0
+from tests.patience import PATIENCE_S
 
 
 class Held(Committer):

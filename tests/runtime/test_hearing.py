@@ -10,8 +10,7 @@ import pytest
 
 from console import live
 from runtime import hearing, streams
-
-PATIENCE_S = 5.0
+from tests.patience import PATIENCE_S
 
 
 class Layer:

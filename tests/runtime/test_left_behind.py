@@ -11,8 +11,8 @@ from typing import Any, cast
 from runtime import verification, verifiers, verifying
 from runtime.tools import Unknown
 from runtime.verifiers import Verifier
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 5.0
 TIMEOUT_S = 0.05
 
 

@@ -20,12 +20,11 @@ from runtime.committing import FLUSHERS, Committer
 from runtime.journal import Lease, Write, operation
 from runtime.models import Run
 from runtime.states import RunStatus
+from tests.patience import PATIENCE_S
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, saying, start
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-PATIENCE_S = 20.0  # a statement that was given up is cancelled at the server first
 
 
 @pytest.fixture(autouse=True)

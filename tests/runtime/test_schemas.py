@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
 from runtime import schemas
+from tests.patience import at_most
 
 
 def errors(schema, value):
@@ -30,30 +30,24 @@ def test_places_and_rules_are_named():
     ],
 )
 def test_a_catastrophic_pattern_takes_linear_time(schema):
-    began = time.monotonic()
-
-    assert errors({"type": "object", **schema}, {"a": "a" * 20_000 + "!", "a" * 20_000 + "!": 1})
-
-    assert time.monotonic() - began < 1
+    with at_most(5):
+        assert errors({"type": "object", **schema}, {"a": "a" * 20_000 + "!", "a" * 20_000 + "!": 1})
 
 
 def test_references_that_double_at_each_level_are_given_up():
     levels = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)} | {"d60": {}}
-    began = time.monotonic()
 
-    found = errors({"$defs": levels, "$ref": "#/$defs/d0"}, {})
+    with at_most(10):
+        found = errors({"$defs": levels, "$ref": "#/$defs/d0"}, {})
 
     assert "steps" in found["schema"]
-    assert time.monotonic() - began < 2
 
 
 def test_long_lists_of_alternatives_for_long_arrays_are_given_up():
     choices = {"items": {"anyOf": [{"const": f"choice {n}"} for n in range(1000)]}}
-    began = time.monotonic()
 
-    assert "steps" in errors(choices, ["choice 999"] * 20_000)["schema"]
-
-    assert time.monotonic() - began < 2
+    with at_most(10):
+        assert "steps" in errors(choices, ["choice 999"] * 20_000)["schema"]
 
 
 def test_an_ordinary_call_is_far_from_the_bound():

@@ -24,12 +24,12 @@ from runtime import events
 from runtime.models import Run, Step
 from runtime.states import RunStatus, StepStatus
 from tests.builders import a_run, a_step
+from tests.patience import PATIENCE_S
 from tests.programs import API, Program
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROUNDS = 60
-PATIENCE_S = 90.0
 
 
 class Web:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from runtime import drafts, events, streams
 from runtime.models import Draft, Run, Step
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests.builders import a_run, a_step, an_event
+from tests.patience import PATIENCE_S
 from tests.programs import API, Program
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +35,7 @@ def impatient(monkeypatch):
     yield
     # A look that is still under way would hold tables that the next test wants empty.
     everybody = threading.Barrier(streams.LOOKERS)
-    list(streams._lookers.map(lambda _: everybody.wait(timeout=20), range(streams.LOOKERS)))
+    list(streams._lookers.map(lambda _: everybody.wait(timeout=PATIENCE_S), range(streams.LOOKERS)))
     # Views of the asynchronous client run in this thread; its connection would keep the test database from going.
     SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()
 
@@ -58,7 +58,7 @@ class Listener:
     async def __aexit__(self, *_):
         await self.pieces.aclose()
 
-    async def next(self, within: float = 5.0) -> dict[str, Any] | None:
+    async def next(self, within: float = PATIENCE_S) -> dict[str, Any] | None:
         """The next event, or None when the stream has ended."""
         async with asyncio.timeout(within):
             async for piece in self.pieces:
@@ -211,7 +211,7 @@ def test_the_query_says_where_to_begin_and_the_header_goes_first():
 
 
 def test_what_happens_is_told_at_once_when_it_is_announced(monkeypatch):
-    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 30.0)
+    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 3600.0)  # by itself it would never look
     run, program = a_run(RunStatus.RUNNING), Program("runs.read")
 
     def a_worker_writes():
@@ -220,17 +220,15 @@ def test_what_happens_is_told_at_once_when_it_is_announced(monkeypatch):
 
     async def main():
         async with Listener(program, run) as listener:
-            waiting = asyncio.ensure_future(listener.next(within=20))
+            waiting = asyncio.ensure_future(listener.next(within=PATIENCE_S))
             await asyncio.sleep(0.5)
             assert not waiting.done()
-            began = time.monotonic()
             await apart(a_worker_writes)
-            return await waiting, time.monotonic() - began
+            return await waiting
 
-    event, took = asyncio.run(main())
+    event = asyncio.run(main())
 
     assert event["data"]["name"] == "lookup_order"
-    assert took < 5  # far below the 30 seconds after which it would have looked anyway
 
 
 def test_without_redis_it_is_told_by_looking(settings):
@@ -244,7 +242,7 @@ def test_without_redis_it_is_told_by_looking(settings):
 
     async def main():
         async with Listener(program, run) as listener:
-            waiting = asyncio.ensure_future(listener.next(within=10))
+            waiting = asyncio.ensure_future(listener.next(within=PATIENCE_S))
             await asyncio.sleep(0.3)
             await apart(a_step, run)
             return await waiting
@@ -325,7 +323,7 @@ def write(run: Run, text: str) -> None:
 
 
 def test_text_that_is_being_written_comes_in_pieces_without_a_number(monkeypatch):
-    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 30.0)
+    monkeypatch.setattr(streams, "LOOK_ANYWAY_S", 3600.0)  # by itself it would never look
     run, program = a_run(RunStatus.RUNNING), Program("runs.read")
     Draft.objects.create(run=run, text="I will")
 
@@ -432,7 +430,7 @@ def test_a_stream_ends_when_the_right_to_it_ends(monkeypatch, what):
             await asyncio.sleep(0.3)
             assert not waiting.done()
             await apart(take_away)
-            return await asyncio.wait_for(waiting, 5)
+            return await asyncio.wait_for(waiting, PATIENCE_S)
 
     told = asyncio.run(main())
 
@@ -448,7 +446,7 @@ def test_a_stream_ends_when_the_server_stops(monkeypatch):
             await asyncio.sleep(0.3)
             assert not waiting.done()
             monkeypatch.setattr(stopping, "is_asked", lambda: True)
-            return await asyncio.wait_for(waiting, 3)
+            return await asyncio.wait_for(waiting, PATIENCE_S)
 
     assert asyncio.run(main()) == []
 
@@ -462,7 +460,7 @@ def test_a_token_holds_only_so_many_streams_and_gets_a_place_back(settings):
 
     async def main():
         async with Listener(program, run) as listener:
-            reading = asyncio.ensure_future(listener.next(within=10))
+            reading = asyncio.ensure_future(listener.next(within=PATIENCE_S))
             await asyncio.sleep(0.2)
             refused = await open_one(program)
             others = await open_one(other)
@@ -491,7 +489,7 @@ def test_many_listeners_share_a_few_database_connections(settings):
         before = await apart(others)
         async with contextlib.AsyncExitStack() as stack:
             listeners = [await stack.enter_async_context(Listener(program, run)) for _ in range(12)]
-            reading = [asyncio.ensure_future(listener.next(within=60)) for listener in listeners]
+            reading = [asyncio.ensure_future(listener.next(within=PATIENCE_S)) for listener in listeners]
             await asyncio.sleep(1)
             during = await apart(others)
             await apart(a_step, run)

@@ -15,6 +15,7 @@ from runtime import tallies
 from runtime.models import Run, Step, TalliedCall, Tally
 from runtime.states import RunStatus, StepStatus
 from tests import builders
+from tests.patience import PATIENCE_S
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, saying, start, work
 
@@ -130,7 +131,7 @@ def test_two_connections_cannot_both_hold_what_one_total_allows():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE_S)
 
     assert sorted(answers) == [False, False, False, True]
     assert tally("cus_1")[0] == 1

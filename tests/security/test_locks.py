@@ -23,6 +23,7 @@ from releases.states import Scope, SwitchEffect
 from runtime import runs
 from runtime.models import Run
 from runtime.states import RunStatus
+from tests.patience import PATIENCE_S
 from tests.runtime import harness
 from tests.runtime.harness import a_scripted_release, calling, saying, start
 
@@ -93,7 +94,7 @@ def test_deciding_cancelling_engaging_parking_and_expiring_never_deadlock():
     time.sleep(2)
     is_over.set()
     for thread in threads:
-        thread.join(timeout=15)
+        thread.join(timeout=PATIENCE_S)
 
     assert not any(thread.is_alive() for thread in threads)
     assert [wrong for wrong in failures if isinstance(wrong, OperationalError)] == []
@@ -127,7 +128,7 @@ def test_two_people_approving_at_once_pay_once():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=PATIENCE_S)
     harness.work(run, turns=3)
 
     assert sorted(outcomes) == ["decided", "refused"]

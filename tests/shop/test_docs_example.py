@@ -19,6 +19,7 @@ from console.principals import Principal
 from runtime import tools
 from runtime.states import RunStatus
 from runtime.tools import BadArguments, ToolContext, ToolError
+from tests.patience import PATIENCE_S
 from tests.runtime.harness import a_scripted_release, calling, saying, start, work
 
 PAGE = Path(settings.BASE_DIR) / "docs" / "how-to" / "write-a-tool.md"
@@ -121,6 +122,6 @@ def known_with(**variables: str) -> set[str]:
     env = {**os.environ, "PYTHONPATH": "", **variables}
     env["PYTHONPATH"] += os.pathsep + str(settings.BASE_DIR)
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())

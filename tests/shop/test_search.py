@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from runtime.shop import documents, search
 from runtime.shop.models import PolicySection
+from tests.patience import at_most
 
 NEWEST = "2026.11"
 
@@ -52,11 +51,10 @@ def test_a_question_finds_its_section_first(question: str, anchor: str):
     ],
 )  # fmt: skip
 def test_any_query_is_answered(query: str):
-    began = time.perf_counter()
-    found = search.find(query, version=NEWEST)
+    with at_most(5):
+        found = search.find(query, version=NEWEST)
 
     assert len(found) <= search.MOST_PASSAGES
-    assert time.perf_counter() - began < 2
     assert PolicySection.objects.exists()
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from decimal import Decimal
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from runtime.shop import wishes
 from runtime.shop.wishes import Intent
+from tests.patience import at_most
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,5 @@ def test_any_text_means_something(text: str):
     "piece", ["refund my ", "order 1 ", "a", "my neighbour's ", "$1,", "where is ", "\u200b", "! ", "(\n"]
 )
 def test_hostile_lengths_take_no_time(piece: str):
-    began = time.perf_counter()
-    wishes.understand(piece * (50_000 // len(piece)))
-
-    assert time.perf_counter() - began < 1
+    with at_most(5):
+        wishes.understand(piece * (50_000 // len(piece)))

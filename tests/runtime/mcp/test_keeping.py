@@ -15,9 +15,9 @@ from runtime.mcp import connections
 from runtime.mcp.configuring import Config
 from runtime.mcp.connections import Connection, Pool
 from runtime.policies.offering import Listing
+from tests.patience import PATIENCE_S
 from tests.runtime.mcp.test_connections import Memory
 
-PATIENCE_S = 5.0
 CONFIG = Config("library")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
+from django.db import connection
 
 from console import problems
 from console.models import AuditEntry
@@ -297,3 +299,34 @@ def test_looking_again_at_what_has_not_changed_writes_nothing(library, django_as
 
     with django_assert_num_queries(4):  # the row, its tools, and a savepoint around both
         discoveries.store("library", listing, library.row.told or "Plain library 1, protocol 2025-06-18")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_server_that_does_not_answer_holds_one_thread_however_often_it_is_asked_for(monkeypatch):
+    server, begun, over = an_mcp_server(), threading.Semaphore(0), threading.Event()
+    looks = []
+
+    async def listed(config):
+        looks.append(config.name)
+        begun.release()
+        over.wait(30)
+        raise OSError("nobody is there")
+
+    def look():
+        discoveries.look(server.pk)
+        connection.close()
+
+    monkeypatch.setattr(discoveries, "_listed", listed)
+    first = threading.Thread(target=look)
+    first.start()
+    assert begun.acquire(timeout=30)
+
+    for _ in range(8):
+        look()  # returns at once
+    assert looks == [server.name]
+    over.set()
+    first.join(30)
+
+    assert looks == [server.name] * 2  # what was asked for meanwhile is looked at once more
+    look()
+    assert looks == [server.name] * 3

@@ -18,6 +18,7 @@ from runtime.policies import marking
 from runtime.providers import conversation, hosted
 from runtime.providers.base import ModelRequest, ProviderError
 from tests.model_server import Answer, ModelServer, ProposedCall
+from tests.patience import PATIENCE_S
 
 OPENAI_KEY = "test-key-of-openai"
 ANTHROPIC_KEY = "test-key-of-anthropic"
@@ -507,14 +508,14 @@ async def test_what_the_listener_raises_passes_unchanged(server: ModelServer) ->
 
 
 async def test_a_cancelled_call_ends_at_once(server: ModelServer) -> None:
-    server.script(Answer("late", delay_s=1.0))
+    server.script(Answer("late", delay_s=PATIENCE_S))
     task = asyncio.create_task(ask(a_request(a_spec("openai", server))))
     await asyncio.sleep(0.2)
 
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 0.5)
+        await asyncio.wait_for(task, PATIENCE_S / 2)
 
 
 async def test_calls_of_one_loop_share_their_connections(server: ModelServer) -> None:

@@ -78,7 +78,7 @@ def test_the_delay_is_a_parameter_of_the_release(delay_ms: object, least_s: floa
     began = time.perf_counter()
     answer(request(parameters={"delay_ms": delay_ms}), Reply(TEXT))
 
-    assert least_s <= time.perf_counter() - began < 5
+    assert time.perf_counter() - began >= least_s
 
 
 def test_a_script_nobody_knows_is_named():
