@@ -127,7 +127,7 @@ _SHAPES: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
         Kind.IDENTIFIER, "/",  # a file with its folders is one: the main.py of src/main.py is another
         re.compile(r"(?<![\w/.~:@-])(?:~|\.{1,2})?/?(?:[\w.@~-]{1,80}/){1,12}[\w-]{1,120}(?:\.[\w-]{1,60}){0,4}\.[^\W\d_][^\W_]{0,9}\b"),
     ),
-    (Kind.IDENTIFIER, ".", re.compile(r"\bv?(?!\d{1,3}(?:\.\d{3}){2})\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.]{0,80}\d)", re.I)),
+    (Kind.IDENTIFIER, ".", re.compile(r"\bv?(?!\d{1,3}(?:\.\d{3}){2})\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.]{,80}\d)", re.I)),
     (Kind.IDENTIFIER, ".", re.compile(r"\b[\w-]{1,120}(?:\.[\w-]{1,60}){0,6}\.[^\W\d_][^\W_]{0,23}\b", re.I)),
     (Kind.IDENTIFIER, "", re.compile(r"(?<![\w-])#?(?=[\w-]*[A-Za-z])(?=[\w-]*\d)[\w-]{2,120}(?![\w-])")),
     (Kind.AMOUNT, "", re.compile(rf"(?<![\w.,])-?{_NUMBER}(?!\w)")),
