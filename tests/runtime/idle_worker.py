@@ -58,8 +58,10 @@ def main(slot: str, turns_at_once: int = 10, **options: Any) -> None:
     import django_rq
 
     from console import queue
+    from runtime import intake
     from runtime.worker import AsyncWorker
 
+    intake.WAIT_S = int(os.environ.get("WAIT_S", intake.WAIT_S))
     allow()
     queues = [django_rq.get_queue(name) for name in queue.QUEUES]
     AsyncWorker(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from runtime.mcp import discoveries, reviews
 from runtime.mcp.models import McpServer, McpTool
 from runtime.mcp.states import Transport
 from tests.builders import an_actor
+from tests.patience import until
 
 SERVER = Path(__file__).with_name("server.py")
 PLAIN = Path(__file__).with_name("plain.py")
@@ -99,12 +99,12 @@ def far_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(command(SERVER, folder, "http", str(port)), stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
+
+    def answers() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    until(answers)
     yield port, folder
     process.kill()
     process.wait()
