@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from datetime import timedelta
 from uuid import UUID
 
@@ -23,8 +24,40 @@ log = logging.getLogger(__name__)
 FRESH = timedelta(seconds=30)  # how exact `seen_at` is
 
 
+_looking: dict[UUID, bool] = {}  # servers that this process looks at; True: somebody has asked again meanwhile
+_lock = threading.Lock()
+
+
 def look(server_id: UUID) -> None:
-    """Connect to a server, keep what it offers or why it cannot be asked, and let it go. Takes as long as it takes."""
+    """Connect to a server, keep what it offers or why it cannot be asked, and let it go. Takes as long as it takes.
+
+    Once at a time: whoever asks meanwhile holds no thread, and is answered by one more look after this one.
+    """
+    with _lock:
+        if server_id in _looking:
+            _looking[server_id] = True
+            return
+        _looking[server_id] = True
+    try:
+        while _is_asked(server_id):
+            _look(server_id)
+    except BaseException:
+        with _lock:
+            del _looking[server_id]
+        raise
+
+
+def _is_asked(server_id: UUID) -> bool:
+    """Whether there is a look to take; without one, the next who asks takes it himself."""
+    with _lock:
+        is_asked = _looking[server_id]
+        _looking[server_id] = False
+        if not is_asked:
+            del _looking[server_id]
+        return is_asked
+
+
+def _look(server_id: UUID) -> None:
     server = McpServer.objects.filter(pk=server_id, disabled_at=None).first()
     if server is None:
         return

@@ -323,10 +323,27 @@ def test_a_server_that_does_not_answer_holds_one_thread_however_often_it_is_aske
 
     for _ in range(8):
         look()  # returns at once
-    assert looks == [server.name]
+        assert looks == [server.name]
     over.set()
     first.join(30)
 
     assert looks == [server.name] * 2  # what was asked for meanwhile is looked at once more
     look()
     assert looks == [server.name] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_look_that_broke_off_keeps_nobody_from_looking(monkeypatch):
+    server, looks = an_mcp_server(), []
+
+    async def listed(config):
+        looks.append(config.name)
+        raise LookupError("an error of ours")
+
+    monkeypatch.setattr(discoveries, "_listed", listed)
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            discoveries.look(server.pk)
+
+    assert len(looks) == 2
