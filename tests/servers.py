@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def own_channels() -> None:
     from django.conf import settings
 
     if worker := os.environ.get(WORKER_VARIABLE):
-        layer = settings.CHANNEL_LAYERS["default"]
+        layer: dict[str, Any] = settings.CHANNEL_LAYERS["default"]
         settings.CHANNEL_LAYERS = {"default": {**layer, "CONFIG": {**layer["CONFIG"], "prefix": f"test-{worker}"}}}
 
 
