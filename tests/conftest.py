@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import django_rq
 import pytest
 from django.conf import settings
@@ -21,6 +23,12 @@ def pytest_configure() -> None:
     servers.own_channels()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     tables.empty_after_each_test()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage as rarely as `manage.py` does, and never again among the thousands of tests."""
+    gc.set_threshold(50_000, 20, 10)
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
