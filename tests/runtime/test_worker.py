@@ -31,6 +31,8 @@ from tests.runtime import idle_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SECONDS = PATIENCE_S
+# Redis tells what RQ commands a worker across its database numbers: tests side by side need names of their own.
+SLOT = f"w1{os.environ.get('PYTEST_XDIST_WORKER', '')}"
 
 
 class Idle:
@@ -42,7 +44,7 @@ class Idle:
         self.env = os.environ | {"DATABASE_URL": url, "PYTHONPATH": str(settings.BASE_DIR)}
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, slot: str = "w1", turns_at_once: int = 10) -> subprocess.Popen[str]:
+    def start(self, slot: str = SLOT, turns_at_once: int = 10) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", idle_worker.NAME, slot, str(turns_at_once)]
         process = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, text=True)
         self.started.append(process)
@@ -142,11 +144,11 @@ def test_a_job_at_work_and_a_job_done_leave_what_rq_itself_leaves(idle, monkeypa
 
 
 def test_rq_shows_the_worker_and_what_it_executes(idle):
-    idle.start("w1")
+    idle.start()
     job = enqueue("wait")
     until(lambda: is_started(job), SECONDS)
 
-    worker = BaseWorker.find_by_key("rq:worker:w1", connection=redis(), job_class=queue.Job, serializer="json")
+    worker = BaseWorker.find_by_key(f"rq:worker:{SLOT}", connection=redis(), job_class=queue.Job, serializer="json")
     info = subprocess.run(
         [sys.executable, "-m", "rq.cli", "info", "--url", settings.REDIS_URL, "--raw"],
         capture_output=True, text=True, check=True, timeout=SECONDS,
@@ -156,7 +158,7 @@ def test_rq_shows_the_worker_and_what_it_executes(idle):
     assert worker.queue_names() == list(queue.QUEUES)
     assert [execution.job_id for execution in worker.get_current_executions()] == [job.id]
     assert django_rq.get_queue(queue.RUNS).started_job_registry.get_job_ids() == [job.id]
-    assert "w1" in info.stdout and queue.RUNS in info.stdout
+    assert SLOT in info.stdout and queue.RUNS in info.stdout
 
 
 def test_a_failed_job_is_kept_with_its_error(idle):
@@ -166,7 +168,7 @@ def test_a_failed_job_is_kept_with_its_error(idle):
     until(lambda: job.id in django_rq.get_queue(queue.RUNS).failed_job_registry.get_job_ids(), SECONDS)
 
     assert "ValueError" in job.latest_result().exc_string
-    assert redis().hget("rq:worker:w1", "failed_job_count") == b"1"
+    assert redis().hget(f"rq:worker:{SLOT}", "failed_job_count") == b"1"
     assert redis().zcard(f"rq:wip:{queue.RUNS}") == 0
 
 
@@ -197,7 +199,7 @@ def test_a_command_stops_one_job_and_leaves_the_others(idle, command):
 def test_commands_that_cannot_be_read_stop_nothing(idle):
     process = idle.start()
     for forged in (b"", b"[]", b"{}", b'{"command": "stop-job", "job_id": {"a": 1}}', b"\xff", b'{"command": 1}'):
-        redis().publish("rq:pubsub:w1", forged)
+        redis().publish(f"rq:pubsub:{SLOT}", forged)
     job = enqueue("nothing", result_ttl=60)
 
     until(lambda: job.get_status() == JobStatus.FINISHED, SECONDS)
@@ -207,7 +209,7 @@ def test_commands_that_cannot_be_read_stop_nothing(idle):
 def test_a_suspended_worker_takes_nothing_until_it_is_resumed(idle):
     idle.start()
     suspend(redis())
-    until(lambda: redis().hget("rq:worker:w1", "state") == b"suspended", SECONDS)
+    until(lambda: redis().hget(f"rq:worker:{SLOT}", "state") == b"suspended", SECONDS)
     job = enqueue("nothing", result_ttl=60)
     time.sleep(1.5)
     assert job.get_status() == JobStatus.QUEUED
@@ -219,30 +221,30 @@ def test_a_suspended_worker_takes_nothing_until_it_is_resumed(idle):
 
 def test_the_shutdown_command_ends_the_worker_in_order(idle):
     process = idle.start()
-    until(lambda: redis().exists("rq:worker:w1") == 1, SECONDS)
-    until(lambda: redis().pubsub_numsub("rq:pubsub:w1")[0][1] == 1, SECONDS)
+    until(lambda: redis().exists(f"rq:worker:{SLOT}") == 1, SECONDS)
+    until(lambda: redis().pubsub_numsub(f"rq:pubsub:{SLOT}")[0][1] == 1, SECONDS)
 
-    send_shutdown_command(redis(), "w1")
+    send_shutdown_command(redis(), SLOT)
 
     assert process.wait(timeout=SECONDS) == 0
-    assert redis().hexists("rq:worker:w1", "death")
+    assert redis().hexists(f"rq:worker:{SLOT}", "death")
     assert not Worker.objects.filter(ended_at__isnull=True).exists()
 
 
 def test_a_worker_that_redis_has_forgotten_introduces_itself_again(idle):
     idle.start()
-    until(lambda: redis().exists("rq:worker:w1") == 1, SECONDS)
+    until(lambda: redis().exists(f"rq:worker:{SLOT}") == 1, SECONDS)
     redis().flushdb()
     job = enqueue("nothing", result_ttl=60)
 
     until(lambda: job.get_status() == JobStatus.FINISHED, SECONDS)
 
-    assert redis().hexists("rq:worker:w1", "birth")
-    assert redis().smembers("rq:workers") == {b"rq:worker:w1"}
+    assert redis().hexists(f"rq:worker:{SLOT}", "birth")
+    assert redis().smembers("rq:workers") == {f"rq:worker:{SLOT}".encode()}
 
 
 def test_chores_neither_starve_nor_take_the_places_of_runs(idle):
-    idle.start("w1", turns_at_once=2)
+    idle.start(turns_at_once=2)
     running = [enqueue("wait") for _ in range(2)]
     until(lambda: all(map(is_started, running)), SECONDS)
     waiting = enqueue("wait")
@@ -266,7 +268,7 @@ def test_callbacks_that_hang_hold_up_no_chore(idle):
 
 def test_a_burst_of_evaluations_does_not_delay_an_interactive_run(idle):
     """The worker is full of evaluations; the interactive run still starts at once, on a place kept for it."""
-    idle.start("w1", turns_at_once=10)
+    idle.start(turns_at_once=10)
     burst = [enqueue("wait", name=queue.EVALUATION) for _ in range(30)]
     until(lambda: sum(map(is_started, burst)) == 8, SECONDS)
 
@@ -283,7 +285,7 @@ def test_a_burst_of_evaluations_does_not_delay_an_interactive_run(idle):
 
 def test_a_place_that_becomes_free_is_taken_at_once(idle):
     idle.env["WAIT_S"] = "3600"  # by itself, the worker would look only then
-    idle.start("w1", turns_at_once=1)
+    idle.start(turns_at_once=1)
     first, second = enqueue("wait"), enqueue("wait")
     until(lambda: is_started(first), SECONDS)
     assert second.get_status() == JobStatus.QUEUED
@@ -305,7 +307,7 @@ def test_a_long_job_stays_registered(idle):
     member = execution.composite_key
     redis().zadd(registry.key, {member: 1})
     redis().expire(execution.key, 5)
-    worker = BaseWorker.find_by_key("rq:worker:w1", connection=redis(), job_class=queue.Job, serializer="json")
+    worker = BaseWorker.find_by_key(f"rq:worker:{SLOT}", connection=redis(), job_class=queue.Job, serializer="json")
     batches = Batches(worker, [django_rq.get_queue(name) for name in queue.QUEUES], chained=3)
 
     batches.keep([Taken(0, job.id, execution.id, b"", "0"), Taken(0, "gone", "0" * 32, b"", "0")])
