@@ -15,17 +15,17 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.errors import DeadlockDetected, LockNotAvailable
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from runtime import journal
 from runtime.journal import Answer, LeaseLost, Operation, Written
+from runtime.pools import AWAY
 
 log = logging.getLogger(__name__)
 
 FLUSHERS = 2
 MOST_TOGETHER = 200  # operations of one statement
 LOCKED = (LockNotAvailable, DeadlockDetected)  # one of the runs, by somebody who does not go on, or goes the other way
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)  # the database, for every run alike
 
 
 @dataclass

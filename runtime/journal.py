@@ -149,14 +149,6 @@ class Write:
     guard: Guard | None = None
 
     @property
-    def counts(self) -> bool:
-        """Whether it changes the run's counters beside what its steps add."""
-        return bool(
-            self.model_calls or self.tool_calls or self.tool_errors or self.approvals_asked
-            or self.tool or self.risk or self.tainted
-        )  # fmt: skip
-
-    @property
     def size(self) -> int:
         """How many numbers of the run's `seq` it takes."""
         return len(self.steps) + len(self.finished) + len(self.events)
@@ -213,9 +205,9 @@ def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) ->
         for kind, data in write.events:
             place += 1
             events.append({"run_id": run_id, "seq": place, "kind": kind, "data": redact.value(dict(data))})
-    last = writes[-1]
+    last, sums = writes[-1], _sums(writes)
     there: dict[journal_sql.Part, bool] = {
-        "counts": bool(steps) or any(write.counts for write in writes),
+        "counts": sums != _NO_SUMS,
         "end": last.status is not None,
         "guard": last.guard is not None,
         "steps": bool(steps),
@@ -231,7 +223,7 @@ def operation(lease: Lease, writes: Sequence[Write], *, drafted: bool = True) ->
             "fence": lease.fence,
             "count": place,
             "drafted": there["drafts"],
-            **_sums(writes),
+            **sums,
             **_end(last),
         },
         steps,
@@ -325,6 +317,9 @@ def _sums(writes: Sequence[Write]) -> dict[str, Any]:
         "risk": next((risk for risk in ("high", "medium") if risk in risks), ""),
         "tainted": tainted,
     }
+
+
+_NO_SUMS = _sums(())
 
 
 def _end(last: Write) -> dict[str, Any]:
