@@ -23,6 +23,7 @@ from runtime.chaos import crew, faults, judging, loads, scenes
 from runtime.models import Run
 from runtime.states import RunStatus, StepKind, StepStatus
 from tests import builders
+from tests.patience import until
 
 MANAGE = settings.BASE_DIR / "manage.py"
 FIRST_START_S = 90
@@ -63,7 +64,7 @@ def test_an_interrupted_chaos_ends_everything_that_it_started(tmp_path: Path) ->
     chaos = command(tmp_path, "--kills", "1000", "--workers", "2")
     try:
         slot = f"chaos-{chaos.pid}-"
-        until(lambda: len(running(slot)) == 2 and running(str(tmp_path)) != [])
+        until(lambda: len(running(slot)) == 2 and running(str(tmp_path)) != [], FIRST_START_S)
 
         chaos.send_signal(signal.SIGINT)
         chaos.communicate(timeout=60)
@@ -236,10 +237,3 @@ def running(text: str) -> list[str]:
     return [
         line for line in listed.stdout.splitlines() if text in line and " Z" not in line[:14] and "chaos --" not in line
     ]
-
-
-def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + FIRST_START_S
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
